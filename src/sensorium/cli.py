@@ -1,0 +1,339 @@
+"""The command line: ``sensorium VERB ...``. Every verb is a function here; its docstring is its help."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+
+from .core import ConfigError, SensoriumError
+
+if TYPE_CHECKING:
+    from .model import Model
+
+Many = tyro.conf.UseAppendAction
+Free = tyro.conf.Positional
+
+
+def world(out: Path, samples: int = 10_000, seed: int = 0, clips: float = 0.1) -> None:
+    """Write the embedded data set: pictures, sounds, clips, captions and questions with exact ground truth.
+
+    Args:
+        out: folder to write; refused if it holds anything else.
+        samples: training scenes; 200 validation, 500 test and 500 compositional scenes come with them.
+        seed: another seed gives other scenes.
+        clips: share of scenes that come as a clip instead of a picture.
+    """
+    from .data.world import write_world
+
+    summary = write_world(out, samples, seed, clips=clips)
+    console = Console()
+    if summary.already_there:
+        console.print(f"{out} is already there")
+    for split, path in summary.manifests.items():
+        console.print(f"{split:14} {summary.counts[split]:6} samples  {path}", highlight=False)
+
+
+def inspect(
+    data: Free[str],
+    decode: int | None = None,
+    split: str | None = None,
+    recipe: str | None = None,
+    json_out: Path | None = None,
+) -> None:
+    """Look at data before training: counts, sizes, duplicates, broken items, and what will be learnt.
+
+    Args:
+        data: a manifest (.jsonl, .csv, .tsv), .tar shards (braces allowed), .parquet, or a folder of class folders.
+        decode: decode only so many samples, evenly spread; by default all.
+        split: look at one split only.
+        recipe: take modalities from this recipe too, for example my_file.py:my_recipe.
+        json_out: also write what was found to this file.
+    """
+    from .data.preflight import inspect as look
+    from .data.preflight import render
+    from .data.sources.open import open_source
+    from .modalities import standard
+    from .run import resolve
+
+    known = standard()
+    if recipe is not None:
+        known |= {name: part.build() for name, part in resolve(recipe)[0].modalities.items()}
+    found = look(open_source(data, modalities=known, split=split), known, decode=decode)
+    render(found, Console())
+    if json_out is not None:
+        json_out.write_text(json.dumps(found.to_json(), indent=1))
+    if not found.ok:
+        raise SystemExit(1)
+
+
+def train(
+    recipe: Free[str],
+    overrides: Free[tuple[str, ...]] = (),
+    *,
+    data: Many[tuple[str, ...]],
+    out: Path,
+    validation: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    device: str | None = None,
+) -> None:
+    """Train a recipe on your data, or go on with a run that was interrupted.
+
+    Args:
+        recipe: unified:tiny, unified:small, unified:base, or yours: my_file.py:my_recipe.
+        overrides: settings as path=value, for example trunk.depth=6 optimizer.lr=3e-4.
+        data: where the samples are; repeat it to mix sources, with weights as PATH@0.5.
+        out: the run's folder.
+        validation: data to look at on the way; by default the samples whose split is "validation".
+        epochs: how often to go through the data; by default what the recipe says.
+        steps: or how many steps to take.
+        minutes: or how long to train; the schedule then follows the clock.
+        device: cpu or cuda; by default cuda where there is one.
+    """
+    from . import run
+    from .training.distributed import world as join
+
+    with join(device) as here:
+        console = Console(quiet=not here.first)
+        outcome = run.train(
+            recipe,
+            data,
+            out,
+            overrides=overrides,
+            duration={"epochs": epochs, "steps": steps, "minutes": minutes},
+            validation=validation,
+            world=here,
+            console=console,
+        )
+        if here.first and outcome.finished:
+            _say_next(console, out, data[0])
+        elif here.first:
+            console.print(f"stopped at step {outcome.step}; the same command goes on from there")
+
+
+def evaluate(
+    run: Free[Path],
+    *,
+    data: Many[tuple[str, ...]],
+    split: str | None = None,
+    limit: int = 1000,
+    template: Many[tuple[str, ...]] = (),
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Evaluate a run on data and write its report.
+
+    Args:
+        run: the run's folder.
+        data: one or more data sets; the first is the main one.
+        split: only samples of this split.
+        limit: at most so many samples of each data set.
+        template: texts for zero-shot classes, for example "a photo of a {}"; several make an ensemble.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from .model import load
+
+    console = Console()
+    model = load(run, code=code, device=device)
+    for place, path in enumerate(data):
+        _evaluate(model, run, path, split, limit, template, first=place == 0, console=console)
+    _report(run, console, data[0])
+
+
+def ask(
+    run: Free[Path],
+    question: Free[str | None] = None,
+    *,
+    image: Many[tuple[Path, ...]] = (),
+    audio: Many[tuple[Path, ...]] = (),
+    video: Many[tuple[Path, ...]] = (),
+    series: Many[tuple[Path, ...]] = (),
+    media: Many[tuple[str, ...]] = (),
+    tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Ask a trained model about a picture, a sound, a clip or a recording; without a question it describes it.
+
+    Args:
+        run: the run's folder.
+        question: for example "what colour is the star?"
+        image: picture files.
+        audio: sound files.
+        video: clip files.
+        series: sensor files.
+        media: any other modality, as name=file.
+        tokens: longest answer, in tokens.
+        temperature: 0 takes the likeliest words; above that they are drawn.
+        seed: for drawing.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from .model import load
+
+    given = {"image": image, "audio": audio, "video": video, "series": series}
+    values: dict[str, list[Path]] = {name: list(files) for name, files in given.items() if files}
+    for pair in media:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--media {pair!r}: expected name=file")
+        values.setdefault(name, []).append(Path(file))
+    model = load(run, code=code, device=device)
+    answer = model.generate(question, max_new_tokens=tokens, temperature=temperature, seed=seed, **values)
+    Console().print(answer, markup=False, highlight=False)
+
+
+def embed(
+    run: Free[Path],
+    *,
+    data: str,
+    out: Path,
+    modality: Many[tuple[str, ...]] = (),
+    split: str | None = None,
+    batch_size: int = 64,
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Write the embeddings of data to .parquet (all modalities; key, modality, vector) or .npy (one modality).
+
+    Args:
+        run: the run's folder.
+        data: any data that train accepts.
+        out: ends in .parquet or .npy; beside an .npy, the keys go to a .keys.txt file.
+        modality: which to embed; by default all that the model knows.
+        split: only samples of this split.
+        batch_size: how many at once.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from .embeddings import write_embeddings
+    from .model import load
+
+    model = load(run, code=code, device=device)
+    written = write_embeddings(model, data, out, names=modality, split=split, batch_size=batch_size)
+    console = Console(stderr=True)
+    for problem in written.problems:
+        console.print(f"left out: {problem}", style="yellow", markup=False)
+    console.print(f"{written.count} embeddings of width {written.width} in {out}")
+
+
+def demo(out: Path = Path("runs/demo"), minutes: float = 6.0, seed: int = 0) -> None:
+    """The main job on the embedded data: make it, train, evaluate, and write the report.
+
+    Args:
+        out: the run's folder; the data goes beside it, to OUT-world.
+        minutes: for everything, from nothing to the report.
+        seed: of the data and the training.
+    """
+    from . import run
+    from .data.world import write_world
+
+    started = time.monotonic()
+    console = Console()
+    if minutes < 1:
+        raise ConfigError(f"--minutes must be at least 1, found {minutes}")
+    place = out.parent / f"{out.name}-world"
+    samples = int(min(8_000 * minutes / 6, 40_000))
+    summary = write_world(place, samples, seed)
+    console.print(
+        f"the world: {samples} scenes in {place} ({time.monotonic() - started:.0f} s)", highlight=False
+    )
+    left = minutes - (time.monotonic() - started) / 60
+    budget = max(left - 0.35 - 0.2 * min(minutes / 6, 2), 0.3)  # what evaluation and report take
+    run.train(
+        "unified:tiny",
+        [str(summary.manifests["train"])],
+        out,
+        overrides=[f"training.seed={seed}"],
+        duration={"minutes": round(budget, 2)},
+        validation=str(summary.manifests["validation"]),
+        console=console,
+    )
+    from .model import load
+
+    model = load(out)
+    for place_, split in enumerate(("test", "compositional")):
+        _evaluate(
+            model, out, str(summary.manifests[split]), None, 500, (), first=place_ == 0, console=console
+        )
+    _report(out, console, str(summary.manifests["test"]))
+    console.print(f"all of it took {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
+
+
+def _evaluate(
+    model: Model,
+    run: Path,
+    data: str,
+    split: str | None,
+    limit: int,
+    templates: Sequence[str],
+    *,
+    first: bool,
+    console: Console,
+) -> None:
+    """Measure the model on one data set and leave the results in the run."""
+    from .data.sources.open import open_source
+    from .data.world import judge
+    from .evaluation import Answer, Caption, Classify, Retrieval, Withheld
+    from .evaluation import evaluate as measure
+    from .modalities import standard
+
+    source = open_source(data, modalities=standard() | dict(model.modalities), split=split)
+    tasks = [Retrieval(), Classify(templates=tuple(templates)), Caption(), Answer(), Withheld()]
+    name = Path(data).stem
+    found = measure(model, source, name=name, tasks=tasks, limit=limit, compare=judge)
+    found.write(run if first else run / "evaluation" / name)
+    console.print(
+        f"evaluated on {name}: {found.counts['evaluated']} samples, {found.seconds:.0f} s", highlight=False
+    )
+
+
+def _report(run: Path, console: Console, data: str) -> None:
+    from .evaluation.report import write_report
+
+    path = write_report(run)
+    console.print(f"\nthe report: {path}\nthe figures: {run / 'evaluation.json'}", highlight=False)
+
+
+def _say_next(console: Console, out: Path, data: str) -> None:
+    console.print("\ntrained. next:", highlight=False)
+    for line in (
+        f"sensorium evaluate {shlex.quote(str(out))} --data {shlex.quote(data)}",
+        f'sensorium ask {shlex.quote(str(out))} --image FILE "your question"',
+        f"sensorium embed {shlex.quote(str(out))} --data {shlex.quote(data)} --out embeddings.parquet",
+    ):
+        console.print(f"  {line}", highlight=False, markup=False)
+
+
+VERBS = {
+    "demo": demo,
+    "train": train,
+    "inspect": inspect,
+    "evaluate": evaluate,
+    "embed": embed,
+    "ask": ask,
+    "world": world,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. A user's mistake prints one line and exits with 2; there is no traceback."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(VERBS, prog="sensorium", args=arguments, description=__doc__)
+    except SensoriumError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

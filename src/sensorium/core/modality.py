@@ -1,0 +1,75 @@
+"""What a modality must offer: from a file to a checked value, to a tensor, and back to something to look at."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+
+class Modality(abc.ABC):
+    """Reads, checks, prepares and shows one modality.
+
+    The same object prepares for training, evaluation and serving. Everything here is deterministic:
+    augmentation draws only from the generator that ``prepare`` is given.
+    """
+
+    #: Name of the modality: the field in a manifest and the keyword in ``Model.embed``.
+    name: ClassVar[str]
+    #: File name endings by which folder trees and shards recognise it, with the dot, in lower case.
+    extensions: ClassVar[tuple[str, ...]] = ()
+    #: Whether a bare string in a manifest is the value itself (text) rather than a path.
+    inline: ClassVar[bool] = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether ``prepare`` draws from its generator; if not, what it returns may be kept and used again."""
+        return True
+
+    @abc.abstractmethod
+    def read(self, source: Any) -> Any:
+        """Decode ``source`` (path, bytes, or an in-memory value) into a raw value.
+
+        Limits are checked before memory is spent. Raises DataError for anything unreadable.
+        """
+
+    @abc.abstractmethod
+    def check(self, raw: Any) -> None:
+        """Raise DataError if the decoded value cannot be used: empty, not finite, out of range."""
+
+    @abc.abstractmethod
+    def prepare(self, raw: Any, generator: torch.Generator | None = None) -> torch.Tensor:
+        """The tensor that enters the encoder. Its first axis is the one along which items of a batch may differ.
+
+        ``generator`` is given in training only; augmentation, if any, draws from it.
+        """
+
+    @abc.abstractmethod
+    def blank(self) -> torch.Tensor:
+        """The shortest tensor of the shape and type that ``prepare`` returns; stands in where a batch has none."""
+
+    @abc.abstractmethod
+    def size(self, raw: Any) -> tuple[float, str]:
+        """How large the raw value is, with the unit, for histograms: ``(1.5, "s")``, ``(64, "px")``."""
+
+    @abc.abstractmethod
+    def show(self, raw: Any) -> str:
+        """A self-contained HTML fragment with which a person looks at, or listens to, the raw value."""
+
+    def fit(self, raws: Iterable[Any]) -> None:  # noqa: B027
+        """Learn what preparation needs from the training data (a tokenizer, a mean); default: nothing."""
+
+    def save(self, directory: Path) -> None:  # noqa: B027
+        """Write what ``fit`` learnt into ``directory``; default: nothing."""
+
+    def load(self, directory: Path) -> None:  # noqa: B027
+        """Read back what ``save`` wrote; default: nothing."""
+
+    def load_value(self, source: Any) -> Any:
+        """``read`` then ``check``: the one way from a source to a usable raw value."""
+        raw = self.read(source)
+        self.check(raw)
+        return raw

@@ -1,0 +1,1 @@
+"""Sources of samples, their order, and the way from a Sample to a Batch."""

@@ -1,0 +1,165 @@
+"""From a Sample to an Item: decoded and prepared, with everything that is drawn anew at each visit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError
+from ..core.modality import Modality
+from ..core.random import seed_of
+from ..core.sample import Sample, Segment
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One prepared segment and what was drawn for it."""
+
+    modality: str
+    values: Tensor
+    turn: int
+    content: bool
+    target: bool
+    hidden: bool
+    corrupt: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prepared sample. ``concept`` is a hash that is equal for samples that mean the same."""
+
+    key: str
+    concept: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for a sample at each visit in training, all from a seed of its own.
+
+    ``turns``: at most so many of its questions. ``withhold``: probability that some of its media, where it has
+    several, are hidden from the rest, so that the model learns to do with any of them. ``corrupt``: probability
+    that a segment is masked and reconstructed.
+    """
+
+    turns: int = 2
+    withhold: float = 0.5
+    corrupt: float = 0.1
+
+
+class Cache:
+    """Prepared values kept in memory until ``limit`` bytes are used; what comes later is not kept."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._values: dict[tuple[str, str | Path], Tensor] = {}
+
+    def get(self, place: tuple[str, str | Path]) -> Tensor | None:
+        return self._values.get(place)
+
+    def put(self, place: tuple[str, str | Path], values: Tensor) -> None:
+        size = values.numel() * values.element_size()
+        if self.used + size <= self.limit:
+            self.used += size
+            self._values[place] = values
+
+
+def prepare(
+    sample: Sample,
+    modalities: Mapping[str, Modality],
+    *,
+    draws: Draws | None = None,
+    seed: int = 0,
+    cache: Cache | None = None,
+) -> Item:
+    """Decode and prepare the segments of the modalities that the model knows.
+
+    Without ``draws`` nothing is random. Raises DataError naming the key, the file and the field.
+    """
+    generator = torch.Generator().manual_seed(seed_of(seed, sample.key)) if draws else None
+    known = [segment for segment in sample.segments if segment.modality in modalities]
+    if not known:
+        raise DataError(
+            f"has no segment of a modality the model knows ({', '.join(modalities)}), only {', '.join(sample.modalities())}",
+            key=sample.key,
+            file=sample.file or None,
+            line=sample.line,
+        )
+    hidden: set[int] = set()
+    if draws and generator is not None:
+        known = _some_turns(known, draws.turns, generator)
+        hidden = _withheld(known, draws.withhold, generator)
+    pieces = []
+    for place, segment in enumerate(known):
+        values = _values(sample, segment, modalities[segment.modality], generator, cache)
+        corrupt = (
+            draws is not None
+            and generator is not None
+            and segment.role == "content"
+            and float(torch.rand((), generator=generator)) < draws.corrupt
+        )
+        pieces.append(
+            Piece(
+                modality=segment.modality,
+                values=values,
+                turn=segment.turn,
+                content=segment.role == "content",
+                target=segment.target,
+                hidden=place in hidden,
+                corrupt=corrupt,
+                seed=seed_of(seed, sample.key, place),
+            )
+        )
+    return Item(sample.key, _concept(sample), tuple(pieces))
+
+
+def _values(
+    sample: Sample,
+    segment: Segment,
+    modality: Modality,
+    generator: torch.Generator | None,
+    cache: Cache | None,
+) -> Tensor:
+    keep = cache is not None and not modality.draws and isinstance(segment.value, str | Path)
+    place = (segment.modality, segment.value)
+    if keep and cache is not None and (found := cache.get(place)) is not None:
+        return found
+    try:
+        values = modality.prepare(modality.load_value(segment.value), generator)
+    except DataError as error:
+        field = segment.field or segment.modality
+        raise error.at(key=sample.key, file=sample.file or None, line=sample.line, field=field) from None
+    if keep and cache is not None:
+        cache.put(place, values)
+    return values
+
+
+def _concept(sample: Sample) -> int:
+    label = sample.labels.get("label")
+    if label is not None:
+        return seed_of("label", str(label))
+    text = next(
+        (s for s in sample.segments if s.role == "content" and isinstance(s.value, str) and s.target), None
+    )
+    return seed_of("text", text.value) if text else seed_of("key", sample.key)
+
+
+def _some_turns(segments: Sequence[Segment], most: int, generator: torch.Generator) -> list[Segment]:
+    turns = sorted({segment.turn for segment in segments if segment.turn})
+    if len(turns) <= most:
+        return list(segments)
+    kept = {turns[i] for i in torch.randperm(len(turns), generator=generator)[:most].tolist()} | {0}
+    return [segment for segment in segments if segment.turn in kept]
+
+
+def _withheld(segments: Sequence[Segment], probability: float, generator: torch.Generator) -> set[int]:
+    media = [i for i, s in enumerate(segments) if s.role == "content" and not s.target]
+    if len(media) < 2 or float(torch.rand((), generator=generator)) >= probability:
+        return set()
+    count = int(torch.randint(1, len(media), (), generator=generator))
+    return {media[i] for i in torch.randperm(len(media), generator=generator)[:count].tolist()}

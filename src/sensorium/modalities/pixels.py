@@ -1,0 +1,186 @@
+"""From any picture to RGB bytes, to a square, to numbers. Shared by images and video frames."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core import ConfigError, DataError
+from . import draws
+
+# What Pillow's decoders raise on damaged files, some of it by accident.
+_BROKEN = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, SyntaxError,
+    EOFError, MemoryError, AssertionError, Warning, struct.error, zlib.error,
+)  # fmt: skip
+
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_ORIENTATION = 0x0112
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Turn what Pillow raises inside into a DataError about ``what``; its own messages hold addresses."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        yield
+    except DecompressionBombError:
+        raise DataError(f"the {what} declares far too many pixels") from None
+    except _BROKEN:
+        raise DataError(f"the {what} is truncated or damaged") from None
+
+
+def rgb(picture: Any) -> np.ndarray:
+    """A Pillow picture as uint8 [h, w, 3]: upright (EXIF), transparent parts on white, 16 bits reduced to 8.
+
+    To be called inside ``decoding``. Raises DataError for modes without a known range.
+    """
+    from PIL import Image
+
+    picture.load()
+    turn = _TURNS.get(orientation(picture.info.get("exif", b"")))
+    if picture.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits instead of scaling them
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise DataError(
+            f"expected 8 or 16 bits per channel, found a picture of mode {picture.mode} (32 bits)"
+        )
+    if picture.has_transparency_data:
+        opaque = Image.new("RGBA", picture.size, "white")
+        opaque.alpha_composite(picture.convert("RGBA"))
+        picture = opaque
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    if turn is not None:
+        picture = picture.transpose(Image.Transpose[turn])
+    return np.array(picture)
+
+
+def orientation(exif: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 1 if it is absent or damaged.
+
+    Read here because Pillow parses, and warns about, every other tag as well.
+    """
+    body = exif.removeprefix(b"Exif\0\0")
+    order: Any = {b"II": "little", b"MM": "big"}.get(body[:2])
+    if order is None:
+        return 1
+
+    def number(start: int, length: int) -> int:
+        return int.from_bytes(body[start : start + length], order)
+
+    start = number(4, 4)
+    for entry in range(start + 2, min(start + 2 + 12 * number(start, 2), len(body)), 12):
+        if number(entry, 2) == _ORIENTATION:
+            return number(entry + 8, 2)
+    return 1
+
+
+def rgb_array(values: np.ndarray) -> np.ndarray:
+    """An array as uint8 [..., h, w, 3].
+
+    Channels (1, 3 or 4; alpha is put on white) are last, or first where only that is possible; [h, w] is
+    grey. Integers run from 0 to 255 (65,535 for uint16), floats from 0 to 1. Raises DataError otherwise.
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim < 3 or 0 in values.shape:
+        raise DataError(f"expected pixels [height, width, 3], found the shape {list(values.shape)}")
+    if values.shape[-1] not in (1, 3, 4) and values.shape[-3] in (1, 3, 4):
+        values = np.moveaxis(values, -3, -1)
+    if values.shape[-1] not in (1, 3, 4):
+        raise DataError(f"expected 1, 3 or 4 colour channels, found the shape {list(values.shape)}")
+    values = _bytes(values)
+    if values.shape[-1] == 4:
+        alpha = values[..., 3:].astype(np.uint16)
+        values = ((values[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if values.shape[-1] == 1:
+        values = values.repeat(3, -1)
+    return np.ascontiguousarray(values)
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.uint16:
+        return (values >> 8).astype(np.uint8)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind not in "fiu":
+        raise DataError(f"expected pixels as numbers, found {values.dtype}")
+    low, high = values.min(), values.max()
+    top = 1 if values.dtype.kind == "f" else 255
+    if not (low >= 0 and high <= top):  # also true of NaN
+        raise DataError(f"expected {values.dtype} pixels from 0 to {top}, found {low:g} to {high:g}")
+    return (values.astype(np.float32) * 255).round().astype(np.uint8) if top == 1 else values.astype(np.uint8)
+
+
+def square(picture: np.ndarray, size: int) -> np.ndarray:
+    """The central square of uint8 [h, w, 3], resized to ``size`` with antialiased bicubic interpolation."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    if height == width == size:
+        return picture
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    shown = Image.fromarray(picture)
+    box = (left, top, left + side, top + side)
+    return np.asarray(shown.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+
+
+def normaliser(
+    owner: str, mean: float | list[float], std: float | list[float]
+) -> Callable[[np.ndarray], Tensor]:
+    """A function from uint8 [..., 3] to float32 ``(value / 255 - mean) / std``, per channel or for all alike.
+
+    Raises ConfigError, naming ``owner``, for anything but 1 or 3 numbers, or a deviation of 0.
+    """
+    means, stds = (
+        torch.tensor(v if isinstance(v, Sequence) else [v], dtype=torch.float64) for v in (mean, std)
+    )
+    if len(means) not in (1, 3) or len(stds) not in (1, 3):
+        raise ConfigError(f"{owner}: mean and std take 1 or 3 numbers, found {mean!r} and {std!r}")
+    if not bool((stds > 0).all()):
+        raise ConfigError(f"{owner}.std must be above 0, found {std!r}")
+    return _Normalise((1 / (255 * stds)).float(), (-means / stds).float())
+
+
+class _Normalise:
+    def __init__(self, scale: Tensor, offset: Tensor) -> None:
+        self.scale, self.offset = scale, offset
+
+    def __call__(self, picture: np.ndarray) -> Tensor:
+        return torch.tensor(picture).to(torch.float32).mul_(self.scale).add_(self.offset)
+
+
+def augment(values: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
+    """float32 [..., h, w, 3] mirrored left to right half of the time, and moved by up to ``shift`` pixels.
+
+    Uncovered borders repeat the edge. All frames of a clip move alike.
+    """
+    height, width = values.shape[-3:-1]
+    if flip and draws.integer(generator, 0, 1):
+        values = values.flip(-2)
+    if shift:
+        down, right = draws.integer(generator, -shift, shift), draws.integer(generator, -shift, shift)
+        rows = (torch.arange(height) - down).clamp_(0, height - 1)
+        columns = (torch.arange(width) - right).clamp_(0, width - 1)
+        values = values[..., rows[:, None], columns, :]
+    return values.contiguous()

@@ -1,0 +1,300 @@
+"""Model: what a user holds. A network with its preprocessing, loaded from a run or a saved directory."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from .core import (
+    CapabilityError,
+    CheckpointError,
+    ConfigError,
+    Modality,
+    Sample,
+    Segment,
+    Spec,
+    nearest,
+)
+from .core.system import System
+from .data.collate import collate
+from .data.item import prepare
+from .generation.decode import Decoding, Places, write
+from .nn.architectures.unified import Unified
+from .training.checkpoint import Checkpoints, check_names, read
+
+#: Version of the layout of ``spec.json``; a newer one is refused.
+FORMAT = 1
+
+
+def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | torch.device = "cpu") -> Model:
+    """A model from a run directory (its newest good checkpoint, averaged weights) or from ``save_pretrained``.
+
+    ``code`` names the user's own Python files or modules that the saved Spec refers to. Raises ConfigError for a
+    directory that holds no model, CheckpointError for damaged or unfitting weights.
+    """
+    directory = Path(path)
+    spec = read_spec(directory, code)
+    system: System = spec.build()
+    modalities = build_modalities(system, directory / "modalities")
+    network = system.model.build()
+    weights, where = _weights(directory)
+    check_names(dict(network.named_parameters()), weights, where)
+    network.load_state_dict(weights, strict=False)  # names were checked; buffers are rebuilt
+    return Model(network.to(device).eval(), modalities, spec)
+
+
+def import_code(code: Collection[str | Path]) -> set[str]:
+    """Import the user's files (``my_file.py``) or modules (``pkg.my_file``); returns their module names."""
+    names = set()
+    for given in map(str, code):
+        if not given.endswith(".py"):
+            try:
+                importlib.import_module(given)
+            except ModuleNotFoundError as error:
+                raise ConfigError(f"there is no module {given!r}: {error}") from None
+            names.add(given)
+            continue
+        file = Path(given)
+        if not file.is_file():
+            raise ConfigError(f"there is no file {given}")
+        name = file.stem
+        loaded = sys.modules.get(name)
+        if loaded is None or getattr(loaded, "__file__", None) != str(file.resolve()):
+            if loaded is not None:
+                raise ConfigError(f"{given}: a module named {name!r} is loaded already: rename the file")
+            found = importlib.util.spec_from_file_location(name, file.resolve())
+            assert found is not None and found.loader is not None
+            module = importlib.util.module_from_spec(found)
+            sys.modules[name] = module
+            found.loader.exec_module(module)
+        names.add(name)
+    return names
+
+
+def write_spec(directory: Path, spec: Spec) -> None:
+    """Save a System's Spec where ``load`` finds it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    record = {"format": FORMAT, "spec": spec.to_json()}
+    temporary = directory / ".spec.json.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(directory / "spec.json")
+
+
+def read_spec(directory: Path, code: Collection[str | Path] = ()) -> Spec:
+    """The System's Spec of a run; the file may only name this package's classes and those of ``code``."""
+    file = directory / "spec.json"
+    try:
+        record = json.loads(file.read_text())
+    except FileNotFoundError:
+        siblings = (
+            [p.parent.name for p in directory.parent.glob("*/spec.json")] if directory.parent.is_dir() else []
+        )
+        hint = nearest(directory.name, siblings)
+        raise ConfigError(f"{directory} holds no model: there is no spec.json in it{hint}") from None
+    except ValueError:
+        raise CheckpointError(f"{file}: not a JSON object: the file is damaged") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{file}: format {record.get('format') if isinstance(record, dict) else None!r}, expected {FORMAT}"
+        )
+    spec = Spec.from_json(record["spec"], modules=import_code(code), where=str(file))
+    if spec.cls is not System:
+        raise ConfigError(f"{file}: describes a {spec.cls.__qualname__}, expected a System")
+    return spec
+
+
+def build_modalities(system: System, directory: Path | None) -> dict[str, Modality]:
+    """The modalities of a System, with what they learnt from data if ``directory`` is given."""
+    modalities = {name: spec.build() for name, spec in system.modalities.items()}
+    if directory is not None:
+        for modality in modalities.values():
+            modality.load(directory)
+    return modalities
+
+
+def _weights(directory: Path) -> tuple[dict[str, Tensor], str]:
+    saved = directory / "model.safetensors"
+    if saved.is_file():
+        from safetensors.torch import load_file
+
+        return load_file(saved), str(saved)
+    newest, damaged = Checkpoints(directory / "checkpoints").newest()
+    if newest is None:
+        raise CheckpointError(
+            damaged[0] if damaged else f"{directory} holds no weights yet: training has not saved"
+        )
+    tensors = read(newest, ("average", "weights")).tensors
+    return dict(tensors.get("average", tensors["weights"])), str(newest)
+
+
+class Model:
+    """A network with its preprocessing: the same for training, evaluation and use.
+
+    Values are whatever the modality reads: a path, bytes, an array, a PIL image, or text. Every method
+    raises DataError for a value that cannot be used and CapabilityError for a modality the model lacks.
+    """
+
+    def __init__(self, network: Unified, modalities: Mapping[str, Modality], spec: Spec) -> None:
+        self.network, self.modalities, self.spec = network, modalities, spec
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def embed(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n d"]:
+        """Unit-length embeddings of values of one modality: ``embed(image=[...])``. One value makes one row."""
+        return torch.cat(
+            [self.network.embed(name, stream) for name, stream in self._streams(values, batch_size)]
+        )
+
+    @torch.no_grad()
+    def features(self, *, batch_size: int = 64, **values: Any) -> list[Float[Tensor, "t d"]]:
+        """Token features of each value after the blocks that read it alone, before pooling."""
+        found = []
+        for name, stream in self._streams(values, batch_size):
+            found += self.network.read(name, stream).segments()
+        return found
+
+    @torch.no_grad()
+    def classify(
+        self,
+        labels: Sequence[str],
+        templates: str | Sequence[str] = ("{}",),
+        *,
+        batch_size: int = 64,
+        **values: Any,
+    ) -> Float[Tensor, "n labels"]:
+        """Zero-shot probabilities of ``labels``; several templates make a prompt ensemble (arXiv:2103.00020).
+
+        A template holds one ``{}`` for the label. A class is the mean of its templates' embeddings.
+        """
+        if not labels:
+            raise ConfigError("classify needs at least one label")
+        templates = [templates] if isinstance(templates, str) else list(templates)
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ConfigError(f"the template {template!r} must hold one {{}} for the label")
+        texts = [template.replace("{}", label) for label in labels for template in templates]
+        words = self.embed(batch_size=batch_size, **{self.network.language: texts})
+        classes = F.normalize(words.unflatten(0, (len(labels), len(templates))).mean(1), dim=-1)
+        similarity = self.embed(batch_size=batch_size, **values) @ classes.T
+        return (self.network.contrastive_head.scale * similarity).softmax(1)
+
+    @torch.no_grad()
+    def score(self, sample: Sample) -> Float[Tensor, "m"]:
+        """Log-probability (nats) of each target token of the sample given everything before it."""
+        batch = collate([prepare(sample, self.modalities)], self.modalities).to(self.device)
+        found = self.network(batch).language
+        if not len(found.target):
+            raise ConfigError(f"sample {sample.key!r} has no target segment to score")
+        return found.logits.float().log_softmax(1).gather(1, found.target[:, None])[:, 0]
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        seed: int = 0,
+        **media: Any,
+    ) -> str:
+        """An answer to ``prompt`` about the media given; without a prompt, a caption."""
+        segments = []
+        for name, value in media.items():
+            self._require(name)
+            segments += [Segment(name, one, field=name) for one in _listed(value)]
+        if prompt is not None:
+            segments.append(Segment(self.network.language, prompt, role="user", turn=1, field="prompt"))
+        if not segments:
+            raise ConfigError("generate needs a prompt or something to describe")
+        how = Decoding(max_new_tokens, temperature, top_k, seed)
+        return self._write([Sample("prompt", tuple(segments))], how)[0]
+
+    def complete(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, batch_size: int = 64
+    ) -> list[str]:
+        """The text that continues the non-target segments of each sample; the likeliest token each time."""
+        contexts = [
+            replace(s, segments=tuple(part for part in s.segments if not part.target)) for s in samples
+        ]
+        how = Decoding(max_new_tokens)
+        return [
+            text
+            for start in range(0, len(contexts), batch_size)
+            for text in self._write(contexts[start : start + batch_size], how)
+        ]
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``spec.json``, ``model.safetensors`` and what the modalities learnt, for ``load``."""
+        from safetensors.torch import save_file
+
+        directory = Path(directory)
+        write_spec(directory, self.spec)
+        save_modalities(self.modalities, directory / "modalities")
+        save_file(
+            {name: p.detach().cpu().contiguous() for name, p in self.network.named_parameters()},
+            directory / "model.safetensors",
+        )
+
+    def _require(self, name: str) -> None:
+        if name not in self.modalities:
+            raise CapabilityError(
+                f"this model does not know {name!r}; it was trained on {', '.join(self.modalities)}"
+            )
+
+    def _streams(self, values: Mapping[str, Any], batch_size: int) -> Iterator[tuple[str, Any]]:
+        if len(values) != 1:
+            raise ConfigError(
+                f"give the values of one modality, such as image=[...]; found {sorted(values) or 'none'}"
+            )
+        name, value = next(iter(values.items()))
+        self._require(name)
+        items = [
+            prepare(Sample(f"{name}[{i}]", (Segment(name, one),)), self.modalities)
+            for i, one in enumerate(_listed(value))
+        ]
+        if not items:
+            raise ConfigError(f"{name}=[] holds nothing")
+        for start in range(0, len(items), batch_size):
+            batch = collate(items[start : start + batch_size], self.modalities)
+            yield name, batch.streams[name].to(self.device)
+
+    def _write(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
+        language = self.network.language
+        words = self.modalities[language]
+        turns = [max((segment.turn for segment in sample.segments), default=0) for sample in samples]
+        known = [[s for s in sample.segments if s.modality in self.modalities] for sample in samples]
+        ordinals = [
+            Counter((s.modality, s.turn) for s in part)[language, turn]
+            for part, turn in zip(known, turns, strict=True)
+        ]
+        places = Places([len(part) for part in known], turns, ordinals)
+        batch = collate([prepare(sample, self.modalities) for sample in samples], self.modalities).to(
+            self.device
+        )
+        written = write(self.network, batch, places, how, bos=words.bos, eos=words.eos)
+        return [words.decode(ids) for ids in written]
+
+
+def save_modalities(modalities: Mapping[str, Modality], directory: Path) -> None:
+    """Write what the modalities learnt from data."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for modality in modalities.values():
+        modality.save(directory)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]

@@ -1,0 +1,1 @@
+"""Neural parts. They know no modality by name, no tokenizer, no loss and no file format."""

@@ -1,0 +1,1 @@
+"""How encoders, trunk and heads are wired."""

@@ -1,0 +1,222 @@
+"""One trunk for every modality: alone first, then together.
+
+The lower blocks read each segment alone, which gives embeddings that can be compared; the upper blocks read
+all segments of a sample interleaved, bidirectional over context and causal over targets, which gives
+captions, answers and reconstructions. One pass serves every objective (the split follows CoCa, Yu et al. 2022,
+arXiv:2205.01917; the shared trunk follows BEiT-3, Wang et al. 2022, arXiv:2208.10442).
+
+Legend: b samples, n segments of one modality, t tokens of the longest, m real tokens in all, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ...core.batch import Batch, Stream
+from ...core.errors import ConfigError
+from ...core.outputs import Embedding, Outputs, PatchPrediction, TokenPrediction
+from ..encoders.encoded import Encoded, Encoder
+from ..encoders.tokens import TokenEncoder
+from ..heads.contrastive import ContrastiveHead
+from ..heads.language import LanguageHead
+from ..heads.patches import PatchHead
+from ..layers.cache import KVCache
+from ..layers.masks import Layout, causal, everything, interleaved, padding
+from ..layers.packing import Packing, dense, packing, ragged_positions
+from ..layers.transformer import Transformer
+from .interleave import interleave
+
+
+@dataclass(frozen=True)
+class Read:
+    """One modality after the lower blocks: the features of its real tokens, one segment after the other."""
+
+    stream: Stream
+    encoded: Encoded
+    packing: Packing
+    rows: Float[Tensor, "m d"]
+
+    def segments(self) -> list[Float[Tensor, "t d"]]:
+        """The features of each segment."""
+        return list(self.rows.split(self.encoded.lengths.tolist()))
+
+
+@dataclass
+class Decoding:
+    """The state of generation: what has been read, and the segment that is being written."""
+
+    layout: Layout
+    segment: Int[Tensor, "b"]
+    turn: Int[Tensor, "b"]
+    ordinal: Int[Tensor, "b"]
+    alone: list[KVCache] = field(default_factory=list)
+    together: list[KVCache] = field(default_factory=list)
+    position: int = 0
+
+
+class Unified(nn.Module):
+    """Encoders into one shared trunk, with contrastive, language and patch heads.
+
+    ``alone`` blocks of the trunk read each segment by itself, the others read the interleaved sample.
+    ``language`` names the encoder whose tokens the language head predicts. ``ordinals`` is how many segments
+    of one modality within a turn can be told apart. Raises ConfigError where the parts do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoders: dict[str, Encoder],
+        trunk: Transformer,
+        alone: int,
+        embedding: int,
+        language: str,
+        ordinals: int = 64,
+    ) -> None:
+        super().__init__()
+        if not 0 < alone < trunk.depth:
+            raise ConfigError(
+                f"alone must lie between 1 and {trunk.depth - 1} (trunk.depth - 1), found {alone}"
+            )
+        if not isinstance(encoders.get(language), TokenEncoder):
+            raise ConfigError(
+                f"language names {language!r}, which is no token encoder among {sorted(encoders)}"
+            )
+        for name, encoder in encoders.items():
+            if encoder.width != trunk.width:
+                raise ConfigError(f"the {name} encoder has width {encoder.width}, the trunk {trunk.width}")
+        self.encoders = nn.ModuleDict(encoders)
+        self.trunk, self.alone, self.language = trunk, alone, language
+        self.kinds = {name: index for index, name in enumerate(encoders)}
+        self.ordinal = nn.Embedding(ordinals, trunk.width)
+        nn.init.zeros_(self.ordinal.weight)
+        self.contrastive_head = ContrastiveHead(width=trunk.width, embedding=embedding, names=list(encoders))
+        self.language_head = LanguageHead(width=trunk.width)
+        self.patch_heads = nn.ModuleDict(
+            {
+                name: PatchHead(width=trunk.width, patch_width=encoder.patch_width)
+                for name, encoder in encoders.items()
+                if encoder.patch_width is not None
+            }
+        )
+
+    def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
+        """Everything the batch has data for; a part without data runs on no rows, so that all ranks agree.
+
+        ``embed_only`` stops after the lower blocks: embeddings without captions or reconstructions.
+        """
+        reads = {name: self.read(name, batch.streams[name]) for name in self.encoders}
+        embeddings = {name: self._embedding(name, read) for name, read in reads.items()}
+        scale = self.contrastive_head.scale
+        if embed_only:
+            return Outputs(embeddings=embeddings, scale=scale)
+        rows, _ = self._together(reads, len(batch))
+        return Outputs(
+            embeddings=embeddings,
+            scale=scale,
+            language=self._next_tokens(reads[self.language], rows[self.language]),
+            masked_tokens={self.language: self._masked_tokens(reads[self.language], rows[self.language])},
+            masked_patches={
+                name: self._masked_patches(name, reads[name], rows[name]) for name in self.patch_heads
+            },
+        )
+
+    def read(self, name: str, stream: Stream) -> Read:
+        """One modality through its encoder and the lower blocks."""
+        encoder = self.encoders[name]
+        encoded = encoder(stream.values, stream.lengths, stream.corrupt, stream.seed)
+        real = torch.arange(encoded.tokens.shape[1], device=encoded.lengths.device) < encoded.lengths[:, None]
+        place = packing(real)
+        mask = causal() if encoder.causal else padding(real)
+        rows = self.trunk(place.pack(encoded.tokens), place, mask, kind=self.kinds[name], stop=self.alone)
+        return Read(stream, encoded, place, rows)
+
+    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
+        """Unit-length vectors of all segments of one modality."""
+        read = self.read(name, stream)
+        return self.contrastive_head(name, read.rows, read.encoded.lengths)
+
+    def prefill(
+        self, batch: Batch, segment: Int[Tensor, "b"], turn: Int[Tensor, "b"], ordinal: Int[Tensor, "b"]
+    ) -> Decoding:
+        """Read a batch of context; what is written next is segment ``segment`` of turn ``turn`` in each sample."""
+        reads = {name: self.read(name, batch.streams[name]) for name in self.encoders}
+        together = self.trunk.caches()
+        _, layout = self._together(reads, len(batch), together)
+        return Decoding(layout, segment, turn, ordinal, self.trunk.caches(), together)
+
+    def decode(self, state: Decoding, ids: Int[Tensor, "b 1"]) -> Float[Tensor, "b v"]:
+        """Logits of the token that follows ``ids``, the newest tokens of the segment being written."""
+        encoder, kind, place = self.encoders[self.language], self.kinds[self.language], dense(len(ids), 1)
+        x = encoder.embed(ids, start=state.position).flatten(0, 1)
+        x = self.trunk(x, place, everything(), kind=kind, stop=self.alone, caches=state.alone)
+        new = torch.ones_like(ids, dtype=torch.bool)
+        query = Layout(
+            segment=state.segment[:, None],
+            block=state.layout.block.max(1, keepdim=True).values + 1,
+            turn=state.turn[:, None],
+            target=new,
+            hidden=~new,
+        )
+        state.layout = state.layout.append(query)
+        state.position += 1
+        mask = interleaved(query, state.layout)
+        x = x + self.ordinal(state.ordinal)
+        x = self.trunk(x, place, mask, kind=kind, start=self.alone, caches=state.together)
+        return self._logits(x)
+
+    def _together(
+        self, reads: Mapping[str, Read], samples: int, caches: Sequence[KVCache] | None = None
+    ) -> tuple[dict[str, Float[Tensor, "m d"]], Layout]:
+        """The upper blocks over whole samples: the rows of each modality, and the layout."""
+        lengths = [read.encoded.lengths for read in reads.values()]
+        whole = interleave([read.stream for read in reads.values()], lengths, samples)
+        ordinals = torch.cat([read.stream.ordinal for read in reads.values()]).repeat_interleave(
+            torch.cat(lengths)
+        )
+        x = torch.cat([read.rows for read in reads.values()]) + self.ordinal(ordinals)
+        mask = interleaved(whole.layout, whole.layout)
+        x = self.trunk(x, whole.packing, mask, kind=whole.kind, start=self.alone, caches=caches)
+        parts = x.split([len(read.rows) for read in reads.values()])
+        return dict(zip(reads, parts, strict=True)), whole.layout
+
+    def _embedding(self, name: str, read: Read) -> Embedding:
+        chosen = read.stream.content & ~read.stream.corrupt
+        lengths = read.encoded.lengths
+        rows = read.rows[chosen.repeat_interleave(lengths)]
+        return Embedding(self.contrastive_head(name, rows, lengths[chosen]), read.stream.owner[chosen])
+
+    def _logits(self, features: Float[Tensor, "m d"]) -> Float[Tensor, "m v"]:
+        return self.language_head(features, self.encoders[self.language].embedding.weight)
+
+    def _next_tokens(self, read: Read, rows: Float[Tensor, "m d"]) -> TokenPrediction:
+        """Every token of a target but the first is predicted from the one before."""
+        lengths = read.encoded.lengths
+        learnt = (read.stream.target & ~read.stream.corrupt).repeat_interleave(lengths)
+        position = ragged_positions(lengths)
+        before = (learnt & (position < (lengths - 1).repeat_interleave(lengths))).nonzero()[:, 0]
+        ids = read.packing.pack(read.encoded.truth)[before + 1]
+        owner = read.stream.owner.repeat_interleave(lengths)[before]
+        return TokenPrediction(
+            self._logits(rows[before]), ids, owner, torch.ones_like(owner, dtype=rows.dtype)
+        )
+
+    def _masked_tokens(self, read: Read, rows: Float[Tensor, "m d"]) -> TokenPrediction:
+        masked = read.packing.pack(read.encoded.masked)
+        owner = read.stream.owner.repeat_interleave(read.encoded.lengths)[masked]
+        ids = read.packing.pack(read.encoded.truth)[masked]
+        return TokenPrediction(self._logits(rows[masked]), ids, owner, _share(read.encoded.masked))
+
+    def _masked_patches(self, name: str, read: Read, rows: Float[Tensor, "m d"]) -> PatchPrediction:
+        masked = read.packing.pack(read.encoded.masked)
+        truth = read.packing.pack(read.encoded.truth)[masked]
+        return PatchPrediction(self.patch_heads[name](rows[masked]), truth, _share(read.encoded.masked))
+
+
+def _share(masked: Bool[Tensor, "n t"]) -> Float[Tensor, "m"]:
+    """Equal weights that sum to one over the masked positions of each segment."""
+    return (1.0 / masked.sum(1).clamp(min=1))[:, None].expand(masked.shape)[masked]

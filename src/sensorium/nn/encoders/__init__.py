@@ -1,0 +1,1 @@
+"""From one modality's tensor to tokens of the trunk's width."""

@@ -1,0 +1,1 @@
+"""Layers that every architecture is made of."""

@@ -1,0 +1,1 @@
+"""One page per named family: assembly, sizes, preprocessing, citation."""

@@ -1,0 +1,252 @@
+"""A run: from a recipe and a user's data to a trained model in a directory, with what others read there.
+
+``spec.json`` (everything needed to build the model again), ``modalities/`` (tokenizer, statistics), ``data.json``,
+``facts.json``, ``log.jsonl``, ``quarantine.jsonl``, ``checkpoints/``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from .core import ConfigError, DataError, Modality, Sample, Spec
+from .core.system import System
+from .data.sources.open import open_source, open_sources
+from .data.sources.source import Source
+from .evaluation import Answer, Caption, Retrieval, evaluate
+from .modalities import standard
+from .model import Model, build_modalities, import_code, read_spec, save_modalities, write_spec
+from .recipes import find
+from .training.distributed import World
+from .training.lock import locked
+from .training.settings import Duration
+from .training.trainer import Outcome, Trainer
+
+_FITTED = 2_000  # samples from which preprocessing learns its statistics
+_FITTED_TEXTS = 200_000
+_VALIDATED = 128
+
+
+def resolve(typed: str, overrides: Sequence[str] = ()) -> tuple[Spec, set[str]]:
+    """The System's Spec of a recipe as typed, with overrides, and the user's modules it may name.
+
+    ``unified``, ``unified:small``, ``my_file.py:my_recipe`` and ``pkg.module:my_recipe:small`` are all understood.
+    """
+    first, _, rest = typed.partition(":")
+    if first.endswith(".py") or "." in first:
+        function, _, size = rest.partition(":")
+        if not function:
+            raise ConfigError(f"{typed}: which recipe of the file? write {first}:my_recipe")
+        modules = import_code([first])
+        spec = find.recipe(sys.modules[next(iter(modules))], function, size or None, typed)
+    else:
+        spec, modules = find.builtin(typed), set()
+    for assignment in overrides:
+        spec = spec.override(assignment)
+    return spec, modules
+
+
+def train(
+    recipe: str,
+    data: Sequence[str],
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    duration: Mapping[str, float | None] | None = None,
+    validation: str | None = None,
+    world: World | None = None,
+    console: Console | None = None,
+) -> Outcome:
+    """Train ``recipe`` on ``data`` (``path`` or ``path@weight``) in ``out``, or go on with what was begun there.
+
+    A run that has begun keeps its Spec: the same recipe and overrides are expected, else ConfigError names
+    the first difference. ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the samples of the data whose split is ``validation``.
+    """
+    world = world or World()
+    console = console or Console(stderr=True, quiet=not world.first)
+    spec, modules = resolve(recipe, overrides)
+    if given := {name: value for name, value in (duration or {}).items() if value is not None}:
+        spec = spec.set("training.duration", Spec(Duration, **given))
+    known = standard() | {name: part.build() for name, part in spec.modalities.items()}
+    sources = open_sources(data, modalities=known, split="train")
+    held_out = _validation(data, validation, known)
+    if world.first:
+        with locked(out):
+            _prepare(out, spec, modules, sources, held_out, console)
+    world.barrier()
+    with locked(out) if world.first else nullcontext():
+        spec = read_spec(out, modules)
+        system: System = spec.build()
+        modalities = build_modalities(system, out / "modalities")
+        training = system.training.build()
+        torch.manual_seed(training.seed)
+        network = system.model.build()
+        if world.first:
+            _write_facts(out, network, world)
+        trainer = Trainer(
+            run=out,
+            model=network,
+            modalities=modalities,
+            objectives={name: part.build() for name, part in system.objectives.items()},
+            contrastive=system.contrastive.build() if system.contrastive is not None else None,
+            sources=sources,
+            training=training,
+            world=world,
+            validate=_validate(modalities, spec, held_out) if held_out is not None else None,
+            console=console,
+        )
+        return trainer.run()
+
+
+def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Modality]) -> Source | None:
+    if given is not None:
+        return open_source(given, modalities=known)
+    for path in data:
+        try:
+            return open_source(path.rpartition("@")[0] or path, modalities=known, split="validation")
+        except ConfigError:
+            continue
+    return None
+
+
+def _prepare(
+    out: Path,
+    spec: Spec,
+    modules: Collection[str],
+    sources: Sequence[tuple[Source, float]],
+    held_out: Source | None,
+    console: Console,
+) -> None:
+    """Write what the data decides: which modalities there are, statistics, the tokenizer, the final Spec."""
+    combinations = [
+        Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
+    ]
+    present = {name for counts in combinations for combination in counts for name in combination.split("+")}
+    spec = _only(spec, present)
+    asked = out / "asked.json"
+    if (out / "spec.json").is_file():
+        _same(json.loads(asked.read_text()), spec.to_json(), str(out))
+        return
+    system: System = spec.build()
+    modalities = build_modalities(system, None)
+    for name, modality in modalities.items():
+        modality.fit(_raws(name, modality, [source for source, _ in sources]))
+    save_modalities(modalities, out / "modalities")
+    record = {
+        "sources": [
+            {"name": source.name, "weight": weight, "samples": len(source), "combinations": dict(counts)}
+            for (source, weight), counts in zip(sources, combinations, strict=True)
+        ],
+        "validation": {"name": held_out.name, "samples": len(held_out)} if held_out is not None else None,
+        "problems": [problem.record() for source, _ in sources for problem in source.problems[:100]],
+    }
+    (out / "data.json").write_text(json.dumps(record, indent=1))
+    asked.write_text(json.dumps(spec.to_json(), indent=1))
+    write_spec(out, _follow(spec, modalities))
+    broken = sum(len(source.problems) for source, _ in sources)
+    total = sum(len(source) for source, _ in sources)
+    console.print(
+        f"{total} samples with {', '.join(sorted(present))}"
+        + (f"; {broken} unusable lines" if broken else "")
+    )
+
+
+def _readable(source: Source) -> Iterator[Sample]:
+    for index in range(len(source)):
+        try:
+            yield source[index]
+        except DataError:
+            continue
+
+
+def _raws(name: str, modality: Modality, sources: Sequence[Source]) -> Iterator[Any]:
+    """Decoded values of one modality: all texts, and the media of the first samples of each source."""
+    for source in sources:
+        samples = islice(_readable(source), _FITTED_TEXTS if modality.inline else _FITTED)
+        for sample in samples:
+            for segment in sample.segments:
+                if segment.modality == name:
+                    try:
+                        yield modality.load_value(segment.value)
+                    except DataError:
+                        continue  # it will be met, named and counted in training
+
+
+def _only(spec: Spec, present: Collection[str]) -> Spec:
+    """The System without the modalities that the data lacks."""
+    kept = {name: part for name, part in spec.modalities.items() if name in present}
+    if not kept:
+        raise ConfigError(
+            f"the data has {', '.join(sorted(present))}; the recipe knows {', '.join(spec.modalities)}"
+        )
+    encoders = {
+        name: part
+        for name, part in spec.model.encoders.items()
+        if name in kept or name == spec.model.language
+    }
+    if spec.model.language not in kept:
+        kept[spec.model.language] = spec.modalities[spec.model.language]
+    return spec.set("modalities", kept).set("model.encoders", encoders)
+
+
+def _follow(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
+    """The System whose encoders have the sizes that preparation gives: channels, vocabulary."""
+    for name, encoder in spec.model.encoders.items():
+        path = f"model.encoders.{name}"
+        if "stem" in encoder.arguments:
+            spec = spec.set(f"{path}.stem.channels", modalities[name].blank().shape[-1])
+        elif "vocabulary" in encoder.arguments:
+            spec = spec.set(f"{path}.vocabulary", modalities[name].vocabulary_size)
+    return spec
+
+
+def _same(before: Any, now: Any, where: str, path: str = "") -> None:
+    """Raise ConfigError naming the first setting that differs from when the run began."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            _same(before.get(name), now.get(name), where, f"{path}.{name}" if path else name)
+    elif before != now:
+        raise ConfigError(
+            f"{where} was begun with {path} = {before!r}, now it is {now!r}: use the same recipe and settings "
+            f"to go on, or choose another --out"
+        )
+
+
+def _validate(
+    modalities: Mapping[str, Modality], spec: Spec, source: Source
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """Figures and a few examples on validation data, for the log."""
+
+    def validate(network: nn.Module) -> dict[str, Any]:
+        tasks = [Retrieval(limit=_VALIDATED), Caption(limit=8), Answer(limit=8)]
+        model = Model(network, modalities, spec)
+        found = evaluate(model, source, name="validation", tasks=tasks, limit=_VALIDATED, gallery=0)
+        shown = [record for record in found.records if record["task"] in ("caption", "answer")][:8]
+        keys = ("key", "prompt", "expected", "found")
+        return {
+            "figures": {name: value for name, value in found.flat().items() if name.endswith(" R@1")},
+            "examples": [{key: record.get(key, "") for key in keys} for record in shown],
+        }
+
+    return validate
+
+
+def _write_facts(out: Path, network: nn.Module, world: World) -> None:
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads x {world.size}, {world.device.type}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    (out / "facts.json").write_text(json.dumps(facts, indent=1))
