@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -293,7 +292,8 @@ def _evaluate(
     source = open_source(data, modalities=standard() | dict(model.modalities), split=split)
     tasks = [Retrieval(), Classify(templates=tuple(templates)), Caption(), Answer(), Withheld()]
     name = Path(data).stem
-    found = measure(model, source, name=name, tasks=tasks, limit=limit, compare=judge)
+    embedded = (Path(data).parent / "world.json").is_file()
+    found = measure(model, source, name=name, tasks=tasks, limit=limit, compare=judge if embedded else None)
     found.write(run if first else run / "evaluation" / name)
     console.print(
         f"evaluated on {name}: {found.counts['evaluated']} samples, {found.seconds:.0f} s", highlight=False

@@ -74,7 +74,8 @@ def import_code(code: Collection[str | Path]) -> set[str]:
             if loaded is not None:
                 raise ConfigError(f"{given}: a module named {name!r} is loaded already: rename the file")
             found = importlib.util.spec_from_file_location(name, file.resolve())
-            assert found is not None and found.loader is not None
+            if found is None or found.loader is None:
+                raise ConfigError(f"{given}: not a Python file")
             module = importlib.util.module_from_spec(found)
             sys.modules[name] = module
             found.loader.exec_module(module)
@@ -193,7 +194,7 @@ class Model:
         return (self.network.contrastive_head.scale * similarity).softmax(1)
 
     @torch.no_grad()
-    def score(self, sample: Sample) -> Float[Tensor, "m"]:
+    def score(self, sample: Sample) -> Float[Tensor, m]:
         """Log-probability (nats) of each target token of the sample given everything before it."""
         batch = collate([prepare(sample, self.modalities)], self.modalities).to(self.device)
         found = self.network(batch).language

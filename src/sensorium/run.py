@@ -25,6 +25,8 @@ from .core.system import System
 from .data.sources.open import open_source, open_sources
 from .data.sources.source import Source
 from .evaluation import Answer, Caption, Retrieval, evaluate
+from .evaluation.report import write_report
+from .evaluation.report.folder import VALIDATION
 from .modalities import standard
 from .model import Model, build_modalities, import_code, read_spec, save_modalities, write_spec
 from .recipes import find
@@ -71,7 +73,8 @@ def train(
     """Train ``recipe`` on ``data`` (``path`` or ``path@weight``) in ``out``, or go on with what was begun there.
 
     A run that has begun keeps its Spec: the same recipe and overrides are expected, else ConfigError names
-    the first difference. ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the samples of the data whose split is ``validation``.
+    the first difference. ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation
+    is ``validation``, or the samples of the data whose split is ``validation``.
     """
     world = world or World()
     console = console or Console(stderr=True, quiet=not world.first)
@@ -94,6 +97,8 @@ def train(
         network = system.model.build()
         if world.first:
             _write_facts(out, network, world)
+        # A sharded model cannot be used by one rank alone, so FSDP2 runs do without looks on the way.
+        whole = world.first and (world.size == 1 or training.distribution == "ddp")
         trainer = Trainer(
             run=out,
             model=network,
@@ -103,7 +108,7 @@ def train(
             sources=sources,
             training=training,
             world=world,
-            validate=_validate(modalities, spec, held_out) if held_out is not None else None,
+            validate=_validate(out, modalities, spec, held_out) if held_out is not None and whole else None,
             console=console,
         )
         return trainer.run()
@@ -224,22 +229,36 @@ def _same(before: Any, now: Any, where: str, path: str = "") -> None:
 
 
 def _validate(
-    modalities: Mapping[str, Modality], spec: Spec, source: Source
+    out: Path, modalities: Mapping[str, Modality], spec: Spec, source: Source
 ) -> Callable[[nn.Module], dict[str, Any]]:
-    """Figures and a few examples on validation data, for the log."""
+    """Figures and a few examples on validation data, for the log; the report shows them with their pictures."""
 
     def validate(network: nn.Module) -> dict[str, Any]:
-        tasks = [Retrieval(limit=_VALIDATED), Caption(limit=8), Answer(limit=8)]
+        tasks = [Retrieval(limit=_VALIDATED), Caption(limit=8, max_new_tokens=32), Answer(limit=16)]
         model = Model(network, modalities, spec)
-        found = evaluate(model, source, name="validation", tasks=tasks, limit=_VALIDATED, gallery=0)
-        shown = [record for record in found.records if record["task"] in ("caption", "answer")][:8]
-        keys = ("key", "prompt", "expected", "found")
+        found = evaluate(model, source, name=VALIDATION, tasks=tasks, limit=_VALIDATED, gallery=12)
+        found.write(out / "evaluation" / VALIDATION)
+        write_report(out)
         return {
             "figures": {name: value for name, value in found.flat().items() if name.endswith(" R@1")},
-            "examples": [{key: record.get(key, "") for key in keys} for record in shown],
+            "examples": [
+                _example(record) for record in found.records if record["task"] in ("caption", "answer")
+            ][:12],
         }
 
     return validate
+
+
+def _example(record: Mapping[str, Any]) -> dict[str, str]:
+    found = record["found"]
+    if isinstance(found, dict):  # a caption from each input: the first is from all of them
+        found = next((one["text"] for one in found.values()), "")
+    return {
+        "key": record["key"],
+        "prompt": record.get("prompt", ""),
+        "expected": record["expected"],
+        "found": found,
+    }
 
 
 def _write_facts(out: Path, network: nn.Module, world: World) -> None:

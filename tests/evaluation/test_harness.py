@@ -9,7 +9,7 @@ import pytest
 
 from sensorium.core import ConfigError, DataError
 from sensorium.evaluation import Retrieval, default_tasks, evaluate
-from sensorium.evaluation.gallery import Mistake, Neighbour, Neighbours, select
+from sensorium.evaluation.gallery import Item, Mistake, Neighbour, Neighbours, Place, select
 from sensorium.evaluation.material import size_of
 
 
@@ -140,19 +140,29 @@ def test_large_fragments_are_not_kept(kit, monkeypatch: pytest.MonkeyPatch) -> N
     assert shown == {"image", "text"}
 
 
-def test_gallery_takes_tasks_in_turn_within_its_number_of_samples() -> None:
+def test_gallery_takes_tasks_in_turn_within_its_limits() -> None:
     def query(task: str, key: str) -> Neighbours:
         found = (Neighbour(f"{key}-other", 0.5, False),)
-        return Neighbours(task, "image", "text", key, rank=1, worst=False, among=9, found=found)
+        return Neighbours(task, "image", "audio", key, rank=1, worst=False, among=9, found=found)
 
     def mistake(key: str) -> Mistake:
         return Mistake("classify", key, "image", expected="a", found="b", confidence=0.9)
 
-    many = [[query(task, f"{task}{i}") for i in range(5)] for task in "ab"]
-    assert [item.key for item in select(many, samples=8)] == ["a0", "b0", "a1", "b1"]
-    # single samples get their third first
+    def cost(place: Place) -> int:
+        return {"image": 10, "audio": 40}[place[1]]
+
+    def chosen(samples: int, budget: int) -> list[str]:
+        return [item.key for item in select(many, samples=samples, cost=cost, budget=budget)]
+
+    many: list[list[Item]] = [[query(task, f"{task}{i}") for i in range(5)] for task in "ab"]
+    assert chosen(100, 199) == ["a0", "b0", "a1"]
+    assert chosen(5, 1000) == ["a0", "b0"]
+    # items about one sample have half of both to themselves, and get what is left over
     many.append([mistake(f"m{i}") for i in range(5)])
-    assert [item.key for item in select(many, samples=9)] == ["a0", "b0", "m0", "a1", "m1", "m2"]
+    assert chosen(100, 89) == ["m0", "m1", "m2", "m3", "m4"]
+    assert chosen(100, 90) == ["a0", "m0", "m1", "m2", "m3"]
+    assert chosen(100, 100) == ["a0", "m0", "m1", "m2", "m3", "m4"]
+    assert chosen(4, 1000) == ["a0", "m0", "m1"]
 
 
 def test_size_of_decoded_values(kit) -> None:

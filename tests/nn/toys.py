@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from sensorium.core import Batch, Modality, Segment, Sample
+from sensorium.core import Batch, Modality, Sample, Segment
 from sensorium.data.collate import collate
 from sensorium.data.item import Draws, prepare
 from sensorium.nn.architectures.unified import Unified

@@ -48,7 +48,7 @@ class Draws:
     """
 
     turns: int = 2
-    withhold: float = 0.5
+    withhold: float = 0.9
     corrupt: float = 0.1
 
 
@@ -84,8 +84,9 @@ def prepare(
     generator = torch.Generator().manual_seed(seed_of(seed, sample.key)) if draws else None
     known = [segment for segment in sample.segments if segment.modality in modalities]
     if not known:
+        has = ", ".join(sample.modalities())
         raise DataError(
-            f"has no segment of a modality the model knows ({', '.join(modalities)}), only {', '.join(sample.modalities())}",
+            f"has no segment of a modality the model knows ({', '.join(modalities)}), only {has}",
             key=sample.key,
             file=sample.file or None,
             line=sample.line,

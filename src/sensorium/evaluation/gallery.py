@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any, ClassVar
@@ -116,18 +116,26 @@ class Reliance(Item):
     drop: Figure
 
 
-def select(galleries: Sequence[Sequence[Item]], *, samples: int) -> list[Item]:
-    """Items of all galleries, taken in turn, that together need the media of at most ``samples`` samples.
+def select(
+    galleries: Sequence[Sequence[Item]], *, samples: int, cost: Callable[[Place], int], budget: int
+) -> list[Item]:
+    """Items of all galleries, taken in turn, of at most ``samples`` samples and media that cost ``budget``.
 
-    A third of the samples is for items about one sample each, since a list of neighbours needs many.
+    Half of both is for items about one sample each, which would lose against lists of neighbours.
     """
     turns = [item for turn in zip_longest(*galleries) for item in turn if item is not None]
     kept: set[int] = set()
     keys: set[str] = set()
-    for most, room in ((1, samples // 3), (samples, samples)):
+    spent = 0
+    for alone, share in ((True, 2), (False, 1)):
         for index, item in enumerate(turns):
-            own = {key for key, _ in item.places()}
-            if len(own) <= most and len(keys | own) <= room:
+            places = item.places()
+            own = {key for key, _ in places}
+            if index in kept or (alone and len(own) > 1) or len(keys | own) > samples // share:
+                continue
+            price = sum(map(cost, places))
+            if spent + price <= budget // share:
                 kept.add(index)
                 keys |= own
+                spent += price
     return [turns[index] for index in sorted(kept)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core import CapabilityError, ConfigError, DataError
 from .files import write_atomic
-from .gallery import Item, select
+from .gallery import Item, Place, select
 from .material import Material
 from .metrics import Figure
 from .protocol import Compare, Predictor, Progress, Source
@@ -20,6 +20,7 @@ from .tasks import Task, TaskResult, default_tasks
 
 EVALUATION, SAMPLES, GALLERY = "evaluation.json", "samples.jsonl", "gallery.json"
 _LARGEST_FRAGMENT = 500_000  # characters of HTML for one item to look at
+_GALLERY_SIZE = 3_100_000  # characters of HTML: two data sets fit on one page
 _KEPT_PROBLEMS = 1000  # named in evaluation.json; all are counted
 
 
@@ -89,7 +90,7 @@ def evaluate(
     limit: int | None = 1000,
     batch_size: int = 64,
     compare: Compare | None = None,
-    gallery: int = 72,
+    gallery: int = 200,
     memory: int = 1 << 30,
     seed: int = 0,
     progress: Progress | None = None,
@@ -99,7 +100,7 @@ def evaluate(
     Args:
         name: of the data set, for the report; ``description`` says in a few words what is special about it.
         compare: judges captions by ``labels["attributes"]``.
-        gallery: how many samples' media to keep for people to look at.
+        gallery: of at most how many samples the media are kept for people to look at.
         memory: bytes of decoded values to hold; beyond that, values are read again when needed.
         seed: which samples are drawn.
 
@@ -131,14 +132,17 @@ def evaluate(
     if progress is not None:
         progress("done", len(chosen), len(chosen))
     problems = [*material.problems, *(error for result in results for error in result.problems)]
-    items = select([result.gallery for result in results], samples=gallery)
+    fragments = _Fragments(material)
+    items = select(
+        [result.gallery for result in results], samples=gallery, cost=fragments.cost, budget=_GALLERY_SIZE
+    )
     return Evaluation(
         data=name,
         description=description,
         figures={result.name: result.metrics for result in results if result.metrics},
         records=[{"task": result.name} | record for result in results for record in result.records],
         gallery=items,
-        media=_media(material, items),
+        media=fragments.of(items),
         counts={
             "in the data": len(source),
             "evaluated": len(material.samples),
@@ -152,13 +156,26 @@ def evaluate(
     )
 
 
-def _media(material: Material, items: Sequence[Item]) -> dict[str, dict[str, str]]:
-    media: dict[str, dict[str, str]] = {}
-    for key, modality in dict.fromkeys(place for item in items for place in item.places()):
-        fragment = material.show(key, modality)
-        if len(fragment) <= _LARGEST_FRAGMENT:
-            media.setdefault(key, {})[modality] = fragment
-    return media
+class _Fragments:
+    """The HTML fragments of media, made once; one that is too large for a page is empty and costs nothing."""
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+        self._made: dict[Place, str] = {}
+
+    def cost(self, place: Place) -> int:
+        if place not in self._made:
+            fragment = self._material.show(*place)
+            self._made[place] = fragment if len(fragment) <= _LARGEST_FRAGMENT else ""
+        return len(self._made[place])
+
+    def of(self, items: Sequence[Item]) -> dict[str, dict[str, str]]:
+        """By sample key and modality, those that the items need."""
+        media: dict[str, dict[str, str]] = {}
+        for key, modality in dict.fromkeys(place for item in items for place in item.places()):
+            if fragment := self._made[key, modality]:
+                media.setdefault(key, {})[modality] = fragment
+        return media
 
 
 def _notes(material: Material, results: Sequence[TaskResult]) -> list[str]:

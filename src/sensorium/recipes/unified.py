@@ -2,7 +2,8 @@
 
 Our own design. It puts together the shared trunk of BEiT-3 (Wang et al. 2022, arXiv:2208.10442), the split into
 unimodal and multimodal blocks of CoCa (Yu et al. 2022, arXiv:2205.01917), contrastive alignment over every pair of
-modalities (ImageBind, Girdhar et al. 2023, arXiv:2305.05665) and masked modelling (arXiv:2111.09886). No public weights.
+modalities (ImageBind, Girdhar et al. 2023, arXiv:2305.05665) and masked modelling (arXiv:2111.09886). There
+are no public weights.
 """
 
 from __future__ import annotations
@@ -66,6 +67,6 @@ def unified(size: str = "tiny") -> Spec:
             "masked_tokens": Spec(MaskedTokens, weight=0.5),
             "masked_patches": Spec(MaskedPatches, weight=0.5),
         },
-        contrastive=Spec(Contrastive),
+        contrastive=Spec(Contrastive, weight=2.0),
         training=Spec(Training, loading=Spec(Loading, batch=batch), optimizer=Spec(AdamW, lr=rate)),
     )

@@ -53,7 +53,7 @@ class Loading:
     workers: int = 0
     cache_mb: int = 1024
     turns: int = 2
-    withhold: float = 0.5
+    withhold: float = 0.9
     corrupt: float = 0.1
 
 

@@ -44,9 +44,9 @@ class NotFinite(SensoriumError):
 class Training:
     """Everything about how a model learns; a recipe's ``training`` Spec.
 
-    ``average`` is the decay of the moving average of weights, or None. ``precision`` is ``auto`` (fp32 on CPU, bf16 on
-    GPU), ``fp32`` or ``bf16``. ``distribution`` is ``ddp`` or ``fsdp``, used under ``torchrun``. ``validate`` is the number
-    of validations on the way. ``rules`` are ordered: see ``sensorium.training.rules.Rule``.
+    ``average`` is the decay of the moving average of weights, or None. ``precision`` is ``auto`` (fp32 on CPU, bf16
+    on GPU), ``fp32`` or ``bf16``. ``distribution`` is ``ddp`` or ``fsdp``, used under ``torchrun``. ``validate`` is
+    the number of validations on the way. ``rules`` are ordered: see ``sensorium.training.rules.Rule``.
     """
 
     duration: Duration = Spec(Duration, epochs=10)  # type: ignore[assignment]

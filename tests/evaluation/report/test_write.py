@@ -223,6 +223,16 @@ def test_evaluations_come_in_order_of_their_time(run: Path) -> None:
     assert "From compositional to test" in Page(write_report(run).read_text()).words
 
 
+def test_looks_on_the_way_give_place_to_an_evaluation(kit, tmp_path: Path) -> None:
+    def shown(name: str) -> str:
+        found = evaluate(kit.predictor(), kit.source(kit.world(6)), name=name)
+        found.write(tmp_path / "evaluation" / name)
+        return Page(write_report(tmp_path).read_text()).words
+
+    assert "Tested on 6 samples of validation." in shown("validation")
+    assert "Tested on 6 samples of test." in shown("test")
+
+
 def test_damaged_files_are_named(run: Path, tmp_path: Path) -> None:
     file = run / "evaluation" / "test" / "evaluation.json"
     file.write_text('{"data": "test"}')

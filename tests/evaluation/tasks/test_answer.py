@@ -16,7 +16,7 @@ def test_accuracy_by_type(kit) -> None:
     assert result.records[1] == {
         "key": "s000",
         "number": 1,
-        "question": "what shape?",
+        "prompt": "what shape?",
         "type": "shape",
         "expected": "circle",
         "found": "circle",

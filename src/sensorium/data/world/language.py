@@ -101,7 +101,7 @@ def judge(caption: str, attributes: Mapping[str, Any]) -> dict[str, bool]:
     """``compare`` with the ``attributes`` of a manifest line."""
     parts = (attributes["shape"], attributes["colour"], attributes["size"])
     things = tuple(Thing(*values) for values in zip(*parts, strict=True))
-    return compare(caption, Facts(things, attributes["relation"]))
+    return compare(caption, Facts(things, attributes.get("relation")))
 
 
 def name(thing: Thing) -> str:

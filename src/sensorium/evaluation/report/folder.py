@@ -12,6 +12,9 @@ from ...core import ConfigError, DataError
 from ..harness import EVALUATION, GALLERY
 from ..metrics import Figure
 
+#: Name of the evaluation that training leaves on its way.
+VALIDATION = "validation"
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -65,6 +68,8 @@ def read_run(path: Path) -> RunFolder:
     quarantine, also_broken = _lines(path / "quarantine.jsonl")
     files = [path / EVALUATION, *sorted((path / "evaluation").glob(f"*/{EVALUATION}"))]
     evaluations = [_evaluated(file) for file in files if file.is_file()]
+    if len(evaluations) > 1:  # looks on the way are of interest only until there is an evaluation
+        evaluations = [one for one in evaluations if one.data != VALIDATION]
     return RunFolder(
         path=path,
         spec=_object(path / "spec.json"),

@@ -1,4 +1,4 @@
-// Readings under the pointer in charts, one sound at a time, and everything unfolded on paper.
+// Readings under the pointer in charts, and one sound at a time.
 for (const svg of document.querySelectorAll('.chart svg')) {
   const [x0, x1, from, to] = svg.dataset.frame.split(' ').map(Number);
   const cursor = svg.querySelector('.cursor');
@@ -29,6 +29,3 @@ for (const svg of document.querySelectorAll('.chart svg')) {
 document.addEventListener('play', event => {
   for (const sound of document.querySelectorAll('audio, video')) if (sound !== event.target) sound.pause();
 }, true);
-addEventListener('beforeprint', () => {
-  for (const fold of document.querySelectorAll('details')) fold.open = true;
-});

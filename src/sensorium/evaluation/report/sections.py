@@ -209,14 +209,13 @@ def _line(name: str, steps: Sequence[Mapping[str, Any]]) -> Line:
 
 
 def _validation(run: RunFolder) -> list[Line]:
-    events = run.events("validation")
-    names = list(dict.fromkeys(name for event in events for name in event.get("figures", {})))
-    return [
-        Line(
-            name, [(e["step"], e["figures"][name]) for e in events if name in e.get("figures", {})], dots=True
-        )
-        for name in names[:_MOST_LINES]
-    ]
+    """The figures of validation that are shares, and so have one axis."""
+    history: dict[str, list[tuple[float, float]]] = {}
+    for event in run.events("validation"):
+        for name, value in event.get("figures", {}).items():
+            history.setdefault(name, []).append((event["step"], value))
+    shares = {name: found for name, found in history.items() if all(0 <= value <= 1 for _, value in found)}
+    return [Line(name, found, dots=True) for name, found in list(shares.items())[:_MOST_LINES]]
 
 
 def _and_more(lines: Sequence[Line]) -> str:

@@ -71,7 +71,7 @@ class Answer(Scored):
                 {
                     "key": question.prompt.key,
                     "number": question.number,
-                    "question": question.text,
+                    "prompt": question.text,
                     "type": question.type,
                     "expected": question.expected,
                     "found": text,

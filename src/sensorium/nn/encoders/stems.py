@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class Stem(nn.Module):
         super().__init__()
         self.patch, self.channels, self.width = patch, channels, width
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
         raise NotImplementedError
 
 
@@ -41,7 +42,7 @@ class LinearStem(Stem):
         super().__init__(patch=patch, channels=channels, width=width)
         self.project = nn.Linear(math.prod(patch) * channels, width)
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
         return self.project(patches(values, self.patch))
 
 
@@ -73,12 +74,12 @@ class ConvStem(Stem):
         widths[-1] = width
         self.convolutions = nn.ModuleList(
             convolution(before, after, kernel_size=3, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:])
         self.project = nn.Linear(width, width)
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
         n = values.shape[0]
         lead = values.shape[1 : -1 - self.dims]
         x = values.reshape(n * math.prod(lead), *values.shape[-1 - self.dims :])

@@ -16,11 +16,11 @@ from torch import Tensor
 class Packing:
     """Where each of ``m`` rows stands among ``sequences * length`` places; ``index`` None: row i at place i."""
 
-    index: Int[Tensor, "m"] | None
+    index: Int[Tensor, m] | None
     sequences: int
     length: int
 
-    def pad(self, rows: Float[Tensor, "m *c"]) -> Float[Tensor, "b t *c"]:
+    def pad(self, rows: Float[Tensor, m * c]) -> Float[Tensor, "b t *c"]:
         """The rows at their places, zeros elsewhere."""
         if self.index is not None:
             rows = rows.new_zeros(self.sequences * self.length, *rows.shape[1:]).index_copy(
@@ -28,7 +28,7 @@ class Packing:
             )
         return rows.unflatten(0, (self.sequences, self.length))
 
-    def pack(self, padded: Float[Tensor, "b t *c"]) -> Float[Tensor, "m *c"]:
+    def pack(self, padded: Float[Tensor, "b t *c"]) -> Float[Tensor, m * c]:
         """The rows back from their places."""
         flat = padded.flatten(0, 1)
         return flat if self.index is None else flat[self.index]
@@ -46,7 +46,7 @@ def dense(sequences: int, length: int) -> Packing:
     return Packing(None, sequences, length)
 
 
-def ragged_positions(lengths: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
+def ragged_positions(lengths: Int[Tensor, n]) -> Int[Tensor, m]:
     """0, 1, ... for each length in turn: the position of each packed row within its segment."""
     ends = lengths.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0

@@ -1,0 +1,41 @@
+"""A table for the eye, and a small JSON file for the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .machine import load, machine
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under a title; the first column is text, the others are figures."""
+    shown = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        shown.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        shown.add_row(*map(str, row))
+    Console(width=110).print(shown)
+
+
+def save(name: str, figures: Mapping[str, Any], *, load_before: float, folder: Path = RESULTS) -> Path:
+    """Write the figures with date, machine and load to ``results/NAME.json``; returns the file."""
+    record = {
+        "benchmark": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "load": {"before": load_before, "after": load()},
+        "figures": dict(figures),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(record, indent=1) + "\n")
+    return file

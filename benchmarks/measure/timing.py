@@ -1,0 +1,41 @@
+"""Timing by repetition: warm-up first, then the median of wall and CPU time with its interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sensorium.evaluation.metrics import bootstrap
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: on the clock, and of the processor (all threads together)."""
+
+    wall: float
+    cpu: float
+
+
+def once(call: Callable[[], object]) -> Timing:
+    """Time one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return Timing(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def repeat(call: Callable[[], object], *, times: int, warmup: int = 2) -> list[Timing]:
+    """Time ``times`` calls, after ``warmup`` calls that do not count."""
+    for _ in range(warmup):
+        call()
+    return [once(call) for _ in range(times)]
+
+
+def figure(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
+    """The median, its bootstrap 95 % interval, and the number of repetitions; ``digits`` are significant."""
+    found = bootstrap(torch.tensor(values, dtype=torch.float64), statistic="median")
+    rounded = {name: float(f"{getattr(found, name):.{digits}g}") for name in ("value", "low", "high")}
+    return rounded | {"n": found.n}
