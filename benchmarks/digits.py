@@ -11,22 +11,41 @@ import gzip
 import json
 import random
 import shutil
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import limit_threads, load, save, table
+from common import limit_threads, load, once, save, table
 from PIL import Image
+
+import sensorium
+from sensorium import run
+from sensorium.data.sources.open import open_source
+from sensorium.evaluation import Caption, Classify, Retrieval, Withheld, evaluate
+from sensorium.evaluation.metrics import Figure
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DATA = Path(__file__).parents[2] / "shared" / "data" / "digits"
 TEST_TAKES = 5  # recordings 0-4 of each speaker and digit are the test split
 TRAIN_PICTURES = 8_000
 TARGET = 0.97
+RECIPE = "unified:tiny"
+#: Sources and weights: pairs, and each alone, so that the model meets every case it is asked for.
+MIXTURE = ("train-pairs.jsonl", "train-speech.jsonl", "train-image.jsonl@0.25")
+#: Recordings are sampled at 8 kHz and last half a second; pictures are 28 pixels wide, upright and not to be mirrored.
+SETTINGS = (
+    "modalities.image.size=32",
+    "modalities.image.shift=3",
+    "model.encoders.image.stem.patch=[8,8]",
+    "modalities.audio.sample_rate=8000",
+    "modalities.audio.mels=40",
+    "modalities.audio.shift_seconds=0.05",
+    "modalities.audio.mask_frequency=6",
+    "modalities.audio.mask_time=4",
+)
 
 
 @dataclass(frozen=True)
@@ -110,3 +129,91 @@ def write_data(data: Path, out: Path, seed: int = 0, first: int = TRAIN_PICTURES
         for name, lines in sets.items():
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (out / f"{split}-{name}.jsonl").write_text(text)
+
+
+def train(data: Path, out: Path, minutes: float, overrides: Sequence[str]) -> dict[str, float]:
+    """Train one model, and say what it cost; deciding the vocabulary and the statistics is part of the cost."""
+    shutil.rmtree(out, ignore_errors=True)
+    sources = [str(data / source) for source in MIXTURE]
+    plan = run.Plan(RECIPE, sources, out, [*SETTINGS, *overrides], {"minutes": minutes})
+    spent = once(partial(run.train, plan))
+    return {
+        "minutes": round(spent.wall / 60, 2),
+        "CPU minutes": round(spent.cpu / 60, 2),
+        "steps": spent.result.step,
+    }
+
+
+def examine(model: sensorium.Model, data: Path) -> dict[str, Figure]:
+    """The figures on the test sets, by name."""
+    words, name, both = Caption(limit=None), Classify(limit=None), Retrieval(limit=None)
+    asked = {
+        "speech": (name, words),
+        "image": (name, words),
+        "pairs": (words, Withheld([words], limit=None), both),
+    }
+    found: dict[str, Figure] = {}
+    for test, tasks in asked.items():
+        source = open_source(data / f"test-{test}.jsonl", modalities=model.modalities)
+        result = evaluate(model, source, name=test, tasks=tasks, limit=None, gallery=0)
+        for task, figures in result.figures.items():
+            found |= {f"{test}: {task} {metric}": figure for metric, figure in figures.items()}
+    return found
+
+
+#: What is shown, and what must reach the target.
+SHOWN = {
+    "speech: classify audio accuracy": "speech to word, zero-shot",
+    "speech: caption audio exact match": "speech to word, written",
+    "image: classify image accuracy": "picture to word, zero-shot",
+    "image: caption image exact match": "picture to word, written",
+    "pairs: caption together exact match": "pair to word, written",
+    "pairs: withheld caption without audio": "... with the speech withheld",
+    "pairs: withheld caption without image": "... with the picture withheld",
+    "pairs: audio-image audio->image R@1": "speech to a picture of its digit, R@1",
+    "pairs: audio-image image->audio R@1": "picture to speech of its digit, R@1",
+}
+AIMED = tuple(SHOWN)[:4]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the two data sets")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/digits"), help="for prepared data and the run"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a quarter of a minute; nothing is written")
+    parser.add_argument("overrides", nargs="*", help="settings as path=value")
+    arguments = parser.parse_args()
+    if not (arguments.data / "spoken").is_dir():
+        print(f"digits: there is no data in {arguments.data}; name its folder with --data")
+        return
+    minutes = 0.25 if arguments.quick else arguments.minutes
+    limit_threads(arguments.threads)
+    before = load()
+    data = arguments.work / "data"
+    write_data(arguments.data, data)
+    cost = train(data, arguments.work / "run", minutes, arguments.overrides)
+    found = examine(sensorium.load(arguments.work / "run"), data)
+    rows = [
+        (
+            title,
+            f"{found[name].value:.4f}",
+            f"{found[name].low:.4f} .. {found[name].high:.4f}",
+            found[name].n,
+            TARGET if name in AIMED else "",
+        )
+        for name, title in SHOWN.items()
+    ]
+    title = ", ".join(f"{value} {name}" for name, value in cost.items())
+    table(f"digits: {title}", ("one model", "share right", "95 %", "n", "target"), rows)
+    if not arguments.quick:
+        figures = {title: found[name].to_json() for name, title in SHOWN.items()}
+        settings = {"recipe": RECIPE, "overrides": [*SETTINGS, *arguments.overrides], "mixture": MIXTURE}
+        print(save("digits", settings | cost | figures | {"target": TARGET}, load_before=before))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "sensorium"
 
-#: What each package may import besides itself.
+#: What each package, or module beside them, may import besides itself.
 ARROWS: dict[str, set[str]] = {
     "core": set(),
     "modalities": {"core"},
@@ -29,9 +29,10 @@ ARROWS: dict[str, set[str]] = {
     "generation": {"core"},
     "evaluation": {"core"},
     "serving": {"core", "data", "generation", "evaluation"},
+    "launch": {"core"},
 }
 #: Modules that put the others together and may import everyone.
-ASSEMBLERS = {"__init__", "model", "run", "cli", "embeddings", "testing"}
+ASSEMBLERS = {"__init__", "__main__", "model", "run", "cli", "embeddings", "testing"}
 #: What a package may import from outside, where that is little.
 THIRD_PARTY = {
     "core": {"torch", "jaxtyping"},
@@ -163,18 +164,20 @@ def test_heavy_packages_are_imported_where_they_are_used():
     assert not wrong, "\n".join(wrong)
 
 
-def test_nothing_reads_or_writes_pickles():
+def test_no_file_is_a_pickle():
+    """To read one is to run a program. Processes of ours may exchange them: say so on the line of the import."""
     wrong = [
         f"{module.at(found.line)}: {found.name}"
         for module in modules()
         for found in module.imports()
-        if found.name.partition(".")[0] in UNSAFE
+        if found.name.partition(".")[0] in UNSAFE and not module.commented(found.line)
     ]
     wrong += [
         f"{module.at(call.lineno)}: {called}"
         for module in modules()
         for call, called in _calls(module)
-        if called in ("torch.load", "torch.save")
+        if called in ("torch.load", "torch.save", "pickle.load", "pickle.dump")
+        or any(k.arg == "allow_pickle" and not _is_false(k.value) for k in call.keywords)
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -251,12 +254,20 @@ def _calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
 
 
 def _is_broad(handler: ast.ExceptHandler) -> bool:
+    """Whether it catches everything and keeps it."""
+    last = handler.body[-1]
+    if isinstance(last, ast.Raise) and last.exc is None:
+        return False
     caught = ast.unparse(handler.type) if handler.type is not None else "BaseException"
     return bool({"Exception", "BaseException"} & set(re.findall(r"\w+", caught)))
 
 
 def _is_true(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is True
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
 
 
 def _docstrings(tree: ast.AST) -> set[ast.AST]:
@@ -280,18 +291,20 @@ print(spent, *sorted({{name.partition(".")[0] for name in sys.modules}}))
 USE_EVERYTHING = "for name in sensorium.__all__: getattr(sensorium, name)"
 
 
+def start(use: str) -> tuple[float, set[str]]:
+    """Seconds beyond torch that importing and ``use`` take in a fresh process, and what is then imported."""
+    code = LIGHT.format(use=use)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    spent, *loaded = ran.stdout.split()
+    return float(spent), set(loaded)
+
+
 @pytest.mark.parametrize("use", ["", USE_EVERYTHING], ids=["import", "every public name"])
 def test_import_is_light(use: str):
     """Neither the import nor the first use of a public name brings in what only some of the work needs."""
-    code = LIGHT.format(use=use)
-    ran = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    _, *loaded = ran[0].stdout.split()
-    ours = {"tokenizers", "PIL", "soundfile", "rich", "jinja2", "tyro", "safetensors", *HEAVY}
-    assert not ours & set(loaded)
-    assert min(float(one.stdout.split()[0]) for one in ran) < 0.3, "seconds beyond torch"
+    spent, loaded = start(use)
+    assert not {"tokenizers", "PIL", "soundfile", "rich", "jinja2", "tyro", "safetensors", *HEAVY} & loaded
+    assert spent < 0.3 or start(use)[0] < 0.3, "seconds beyond torch, twice"
 
 
 def test_public_names():

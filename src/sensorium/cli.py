@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import time
@@ -16,6 +17,10 @@ from .core import ConfigError, SensoriumError
 
 if TYPE_CHECKING:
     from .model import Model
+    from .run import Plan
+
+#: Minutes of a demo that evaluation, looks on the way and the report take.
+_AFTER_TRAINING = 1.4
 
 Many = tyro.conf.UseAppendAction
 Free = tyro.conf.Positional
@@ -83,6 +88,7 @@ def train(
     epochs: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    processes: int = 1,
     device: str | None = None,
 ) -> None:
     """Train a recipe on your data, or go on with a run that was interrupted.
@@ -96,27 +102,50 @@ def train(
         epochs: how often to go through the data; by default what the recipe says.
         steps: or how many steps to take.
         minutes: or how long to train; the schedule then follows the clock.
+        processes: ranks to start on this machine; on a CPU, one per core is fastest.
         device: cpu or cuda; by default cuda where there is one.
     """
-    from . import run
+    from .launch import is_rank
+    from .run import Plan
+
+    duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    plan = Plan(recipe, data, out, overrides, duration, validation)
+    console = Console()
+    if is_rank() or processes == 1:
+        _train_here(plan, device, console)
+    else:
+        _train_ranks(plan, processes, device, console)
+
+
+def _train_here(plan: Plan, device: str | None, console: Console) -> None:
+    """Train in this process, which may be one of several."""
+    from .launch import is_rank
+    from .run import train as run_train
     from .training.distributed import world as join
 
     with join(device) as here:
-        console = Console(quiet=not here.first)
-        outcome = run.train(
-            recipe,
-            data,
-            out,
-            overrides=overrides,
-            duration={"epochs": epochs, "steps": steps, "minutes": minutes},
-            validation=validation,
-            world=here,
-            console=console,
-        )
-        if here.first and outcome.finished:
-            _say_next(console, out, data[0])
-        elif here.first:
+        outcome = run_train(plan, world=here, console=Console(quiet=not here.first))
+        if here.first and not outcome.finished:
             console.print(f"stopped at step {outcome.step}; the same command goes on from there")
+        elif here.first and not is_rank():
+            _say_next(console, plan)
+
+
+def _train_ranks(plan: Plan, processes: int, device: str | None, console: Console) -> None:
+    """Train in several processes. What a user may have got wrong is found here, before they start."""
+    from .launch import launch
+    from .run import prepare
+
+    prepare(plan, console)
+    arguments = ["train", plan.recipe, *plan.overrides, "--out", str(plan.out)]
+    arguments += [part for path in plan.data for part in ("--data", path)]
+    given = {"validation": plan.validation, "device": device, **plan.duration}
+    arguments += [
+        part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))
+    ]
+    if status := launch(arguments, processes):
+        raise SystemExit(status)
+    _say_next(console, plan)
 
 
 def evaluate(
@@ -232,43 +261,50 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 6.0, seed: int = 0) -> 
     """The main job on the embedded data: make it, train, evaluate, and write the report.
 
     Args:
-        out: the run's folder; the data goes beside it, to OUT-world.
+        out: the run's folder; the data goes beside it. An earlier run there is moved aside.
         minutes: for everything, from nothing to the report.
         seed: of the data and the training.
     """
-    from . import run
+    import os
+
+    import torch
+
     from .data.world import write_world
+    from .launch import launch
+    from .model import load
 
     started = time.monotonic()
     console = Console()
     if minutes < 1:
         raise ConfigError(f"--minutes must be at least 1, found {minutes}")
-    place = out.parent / f"{out.name}-world"
-    samples = int(min(8_000 * minutes / 6, 40_000))
+    _keep_earlier(out, console)
+    samples = min(int(1_500 * minutes) // 500 * 500, 40_000)
+    place = out.parent / f"{out.name}-world-{samples}"
     summary = write_world(place, samples, seed)
     console.print(
         f"the world: {samples} scenes in {place} ({time.monotonic() - started:.0f} s)", highlight=False
     )
     left = minutes - (time.monotonic() - started) / 60
-    budget = max(left - 0.35 - 0.2 * min(minutes / 6, 2), 0.3)  # what evaluation and report take
-    run.train(
-        "unified:tiny",
-        [str(summary.manifests["train"])],
-        out,
-        overrides=[f"training.seed={seed}"],
-        duration={"minutes": round(budget, 2)},
-        validation=str(summary.manifests["validation"]),
-        console=console,
-    )
-    from .model import load
-
+    budget = round(left - _AFTER_TRAINING, 2)
+    train_data, look = str(summary.manifests["train"]), str(summary.manifests["validation"])
+    arguments = ["train", "unified:tiny", f"training.seed={seed}", "--data", train_data, "--validation", look]
+    processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    if status := launch([*arguments, "--out", str(out), "--minutes", str(budget)], processes):
+        raise SystemExit(status)
     model = load(out)
     for place_, split in enumerate(("test", "compositional")):
-        _evaluate(
-            model, out, str(summary.manifests[split]), None, 500, (), first=place_ == 0, console=console
-        )
+        data = str(summary.manifests[split])
+        _evaluate(model, out, data, None, 500, (), first=place_ == 0, console=console)
     _report(out, console, str(summary.manifests["test"]))
     console.print(f"all of it took {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
+
+
+def _keep_earlier(out: Path, console: Console) -> None:
+    """Move an earlier run aside, so that a demo starts from nothing and nothing is lost."""
+    if out.exists():
+        number = next(n for n in itertools.count(1) if not out.with_name(f"{out.name}-{n}").exists())
+        out.rename(out.with_name(f"{out.name}-{number}"))
+        console.print(f"the earlier {out} is now {out}-{number}", highlight=False)
 
 
 def _evaluate(
@@ -307,14 +343,16 @@ def _report(run: Path, console: Console, data: str) -> None:
     console.print(f"\nthe report: {path}\nthe figures: {run / 'evaluation.json'}", highlight=False)
 
 
-def _say_next(console: Console, out: Path, data: str) -> None:
+def _say_next(console: Console, plan: Plan) -> None:
+    out, data = shlex.quote(str(plan.out)), shlex.quote(plan.data[0].rpartition("@")[0] or plan.data[0])
+    code = f" --code {shlex.quote(file)}" if (file := plan.recipe.partition(":")[0]).endswith(".py") else ""
     console.print("\ntrained. next:", highlight=False)
     for line in (
-        f"sensorium evaluate {shlex.quote(str(out))} --data {shlex.quote(data)}",
-        f'sensorium ask {shlex.quote(str(out))} --image FILE "your question"',
-        f"sensorium embed {shlex.quote(str(out))} --data {shlex.quote(data)} --out embeddings.parquet",
+        f"sensorium evaluate {out} --data {data}{code}",
+        f'sensorium ask {out} "your question" --image FILE{code}',
+        f"sensorium embed {out} --data {data} --out embeddings.parquet{code}",
     ):
-        console.print(f"  {line}", highlight=False, markup=False)
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 VERBS = {

@@ -78,7 +78,12 @@ def import_code(code: Collection[str | Path]) -> set[str]:
                 raise ConfigError(f"{given}: not a Python file")
             module = importlib.util.module_from_spec(found)
             sys.modules[name] = module
-            found.loader.exec_module(module)
+            sys.path.insert(0, str(file.resolve().parent))  # as for a script: it may import its neighbours
+            try:
+                found.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
         names.add(name)
     return names
 

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,40 +57,85 @@ def resolve(typed: str, overrides: Sequence[str] = ()) -> tuple[Spec, set[str]]:
         spec, modules = find.builtin(typed), set()
     for assignment in overrides:
         spec = spec.override(assignment)
-    return spec, modules
+    return spec, modules | outside(spec)
 
 
-def train(
-    recipe: str,
-    data: Sequence[str],
-    out: Path,
-    *,
-    overrides: Sequence[str] = (),
-    duration: Mapping[str, float | None] | None = None,
-    validation: str | None = None,
-    world: World | None = None,
-    console: Console | None = None,
-) -> Outcome:
-    """Train ``recipe`` on ``data`` (``path`` or ``path@weight``) in ``out``, or go on with what was begun there.
+def outside(spec: Spec) -> set[str]:
+    """The modules outside this package whose classes a Spec names. A recipe that the user typed may name them."""
+    package = __name__.partition(".")[0]
+    modules = {name.partition(":")[0] for name in _classes(spec.to_json())}
+    return {module for module in modules if module.partition(".")[0] != package}
 
-    A run that has begun keeps its Spec: the same recipe and overrides are expected, else ConfigError names
-    the first difference. ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation
-    is ``validation``, or the samples of the data whose split is ``validation``.
+
+def _classes(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "class" in value:
+            yield value["class"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _classes(item)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained on what: a recipe as typed, overrides, data as ``path`` or ``path@weight``, and where.
+
+    ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the
+    samples of the data whose split is ``validation``.
     """
+
+    recipe: str
+    data: Sequence[str]
+    out: Path
+    overrides: Sequence[str] = ()
+    duration: Mapping[str, float | None] = field(default_factory=dict)
+    validation: str | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A plan whose recipe and data were found."""
+
+    spec: Spec
+    modules: set[str]
+    sources: list[tuple[Source, float]]
+    held_out: Source | None
+
+
+def look_up(plan: Plan) -> Ready:
+    """Find the recipe and open the data. Raises ConfigError or DataError for a user's mistake."""
+    spec, modules = resolve(plan.recipe, plan.overrides)
+    if given := {name: value for name, value in plan.duration.items() if value is not None}:
+        spec = spec.set("training.duration", Spec(Duration, **given))
+    spec.training.build()
+    known = standard() | {name: part.build() for name, part in spec.modalities.items()}
+    sources = open_sources(plan.data, modalities=known, split="train")
+    return Ready(spec, modules, sources, _validation(plan.data, plan.validation, known))
+
+
+def prepare(plan: Plan, console: Console) -> Ready:
+    """Make the run's folder: what the data decides, and the final Spec. Does nothing where it is there already.
+
+    A run that has begun keeps its Spec and data: else ConfigError names the first difference. Only the
+    duration may change.
+    """
+    ready = look_up(plan)
+    with locked(plan.out):
+        _prepare(plan.out, ready, console)
+    return ready
+
+
+def train(plan: Plan, *, world: World | None = None, console: Console | None = None) -> Outcome:
+    """Train, or go on with what was begun in the same folder. Every rank calls this."""
     world = world or World()
     console = console or Console(stderr=True, quiet=not world.first)
-    spec, modules = resolve(recipe, overrides)
-    if given := {name: value for name, value in (duration or {}).items() if value is not None}:
-        spec = spec.set("training.duration", Spec(Duration, **given))
-    known = standard() | {name: part.build() for name, part in spec.modalities.items()}
-    sources = open_sources(data, modalities=known, split="train")
-    held_out = _validation(data, validation, known)
-    if world.first:
-        with locked(out):
-            _prepare(out, spec, modules, sources, held_out, console)
+    out = plan.out
+    ready = prepare(plan, console) if world.first else None
     world.barrier()
+    ready = ready or look_up(plan)
     with locked(out) if world.first else nullcontext():
-        spec = read_spec(out, modules)
+        spec = read_spec(out, ready.modules).set("training.duration", ready.spec.training.duration)
         system: System = spec.build()
         modalities = build_modalities(system, out / "modalities")
         training = system.training.build()
@@ -98,17 +144,19 @@ def train(
         if world.first:
             _write_facts(out, network, world)
         # A sharded model cannot be used by one rank alone, so FSDP2 runs do without looks on the way.
-        whole = world.first and (world.size == 1 or training.distribution == "ddp")
+        looks = (
+            ready.held_out is not None and world.first and (world.size == 1 or training.distribution == "ddp")
+        )
         trainer = Trainer(
             run=out,
             model=network,
             modalities=modalities,
             objectives={name: part.build() for name, part in system.objectives.items()},
             contrastive=system.contrastive.build() if system.contrastive is not None else None,
-            sources=sources,
+            sources=ready.sources,
             training=training,
             world=world,
-            validate=_validate(out, modalities, spec, held_out) if held_out is not None and whole else None,
+            validate=_validate(out, modalities, spec, ready.held_out) if looks else None,
             console=console,
         )
         return trainer.run()
@@ -125,29 +173,26 @@ def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Moda
     return None
 
 
-def _prepare(
-    out: Path,
-    spec: Spec,
-    modules: Collection[str],
-    sources: Sequence[tuple[Source, float]],
-    held_out: Source | None,
-    console: Console,
-) -> None:
-    """Write what the data decides: which modalities there are, statistics, the tokenizer, the final Spec."""
+def _prepare(out: Path, ready: Ready, console: Console) -> None:
+    sources = ready.sources
     combinations = [
         Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
     ]
     present = {name for counts in combinations for combination in counts for name in combination.split("+")}
-    spec = _only(spec, present)
-    asked = out / "asked.json"
+    spec = only_present(ready.spec, present)
+    asked = {
+        "spec": spec.set("training.duration", Spec(Duration, epochs=1)).to_json(),
+        "data": [[source.name, weight, len(source)] for source, weight in sources],
+    }
     if (out / "spec.json").is_file():
-        _same(json.loads(asked.read_text()), spec.to_json(), str(out))
+        _same(json.loads((out / "asked.json").read_text()), json.loads(json.dumps(asked)), str(out))
         return
     system: System = spec.build()
     modalities = build_modalities(system, None)
     for name, modality in modalities.items():
         modality.fit(_raws(name, modality, [source for source, _ in sources]))
     save_modalities(modalities, out / "modalities")
+    held_out = ready.held_out
     record = {
         "sources": [
             {"name": source.name, "weight": weight, "samples": len(source), "combinations": dict(counts)}
@@ -157,8 +202,8 @@ def _prepare(
         "problems": [problem.record() for source, _ in sources for problem in source.problems[:100]],
     }
     (out / "data.json").write_text(json.dumps(record, indent=1))
-    asked.write_text(json.dumps(spec.to_json(), indent=1))
-    write_spec(out, _follow(spec, modalities))
+    (out / "asked.json").write_text(json.dumps(asked, indent=1))
+    write_spec(out, follow_data(spec, modalities))
     broken = sum(len(source.problems) for source, _ in sources)
     total = sum(len(source) for source, _ in sources)
     console.print(
@@ -188,7 +233,7 @@ def _raws(name: str, modality: Modality, sources: Sequence[Source]) -> Iterator[
                         continue  # it will be met, named and counted in training
 
 
-def _only(spec: Spec, present: Collection[str]) -> Spec:
+def only_present(spec: Spec, present: Collection[str]) -> Spec:
     """The System without the modalities that the data lacks."""
     kept = {name: part for name, part in spec.modalities.items() if name in present}
     if not kept:
@@ -205,7 +250,7 @@ def _only(spec: Spec, present: Collection[str]) -> Spec:
     return spec.set("modalities", kept).set("model.encoders", encoders)
 
 
-def _follow(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
+def follow_data(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
     """The System whose encoders have the sizes that preparation gives: channels, vocabulary."""
     for name, encoder in spec.model.encoders.items():
         path = f"model.encoders.{name}"

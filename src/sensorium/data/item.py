@@ -52,6 +52,9 @@ class Draws:
     corrupt: float = 0.1
 
 
+_OVERHEAD = 800  # bytes that a tensor and its place in a dict take beside its values
+
+
 class Cache:
     """Prepared values kept in memory until ``limit`` bytes are used; what comes later is not kept."""
 
@@ -63,7 +66,7 @@ class Cache:
         return self._values.get(place)
 
     def put(self, place: tuple[str, str | Path], values: Tensor) -> None:
-        size = values.numel() * values.element_size()
+        size = values.numel() * values.element_size() + _OVERHEAD
         if self.used + size <= self.limit:
             self.used += size
             self._values[place] = values

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import DataError
@@ -15,6 +23,8 @@ from .collate import collate
 from .item import Cache, Draws, Item, prepare
 from .order import Order
 from .sources.source import Source
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -50,17 +60,19 @@ class _Steps(torch.utils.data.Dataset):
         self.seed, self.rank, self.ranks, self.micro = seed, rank, ranks, micro
 
     def __getitem__(self, step: int) -> Load:
-        epoch, places = self.order.samples(step)
-        mine = _share(places, self.rank, self.ranks)
+        mine = _share(self.order.samples(step), self.rank, self.ranks)
         batches, problems = [], []
         for part in range(self.micro):
             items: list[Item] = []
-            for source, index in _share(mine, part, self.micro):
+            for place in _share(mine, part, self.micro):
                 try:
-                    sample = self.sources[source][index]
                     items.append(
                         prepare(
-                            sample, self.modalities, draws=self.draws, seed=seed_of(self.seed, epoch, source)
+                            self.sources[place.source][place.row],
+                            self.modalities,
+                            draws=self.draws,
+                            seed=seed_of(self.seed, place.visit, place.source),
+                            cache=self.cache,
                         )
                     )
                 except DataError as error:
@@ -69,8 +81,43 @@ class _Steps(torch.utils.data.Dataset):
         return Load(step, batches, problems)
 
 
-def _share(places: Sequence[tuple[int, int]], part: int, parts: int) -> Sequence[tuple[int, int]]:
+class _Packed(torch.utils.data.Dataset):
+    """The same as bytes: shared memory would cost a file descriptor per tensor and fill small /dev/shm."""
+
+    def __init__(self, steps: _Steps) -> None:
+        self.steps = steps
+
+    def __getitem__(self, step: int) -> bytes:
+        buffer = io.BytesIO()
+        _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(self.steps[step])
+        return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors by way of numpy, which is many times faster than their own way."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dtype is not torch.bfloat16:  # numpy has no bfloat16
+            return torch.from_numpy, (value.numpy(),)
+        return NotImplemented
+
+
+def _share(places: Sequence[_T], part: int, parts: int) -> Sequence[_T]:
     return places[part * len(places) // parts : (part + 1) * len(places) // parts]
+
+
+def _worker(number: int) -> None:
+    """Whoever signals the whole process group asks the trainer to stop; loading goes on as long as it lives."""
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A killed trainer reads no more: what waits to be sent to it must not keep this process alive."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class Loader:
@@ -98,15 +145,20 @@ class Loader:
         self.steps = _Steps(sources, order, modalities, draws, seed, rank, ranks, micro, Cache(cache))
         self.workers = workers
 
-    def iterate(self, start: int, stop: int | None = None) -> Iterator[Load]:
+    def iterate(self, start: int, stop: int | None = None) -> Generator[Load, None, None]:
         """Loads of steps ``start`` to ``stop`` (or without end)."""
         numbers = range(start, 1 << 62 if stop is None else stop)
+        if not self.workers:
+            yield from map(self.steps.__getitem__, numbers)
+            return
         loader = torch.utils.data.DataLoader(
-            self.steps,
+            _Packed(self.steps),
             batch_size=None,
             sampler=numbers,
             num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=4,
+            worker_init_fn=_worker,
             generator=torch.Generator().manual_seed(0),  # else the global one would be drawn from
         )
-        yield from loader
+        for packed in loader:
+            yield pickle.loads(packed)

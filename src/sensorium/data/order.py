@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..core.errors import ConfigError
 from ..core.random import seed_of
 
 
-class Order:
-    """The order of samples from several weighted sources, for any number of epochs.
+class Place(NamedTuple):
+    """Sample ``row`` of a source, when it comes for the ``visit``-th time (from 0)."""
 
-    In each epoch a source of ``n`` samples gives ``round(weight * n)`` of them: with weight 0.5 one half, the
-    other half in the next epoch; with weight 2 each twice. All are shuffled together. The order does not
-    depend on the number of ranks or loader processes.
+    source: int
+    row: int
+    visit: int
+
+
+class Order:
+    """The order of samples from several weighted sources: endless epochs, one after the other, cut into batches.
+
+    In each epoch a source of ``n`` samples gives ``round(weight * n)`` of them, at least one: with weight 0.5 one
+    half, the other half in the next epoch; with weight 2 each twice. All are shuffled together. Nothing is
+    dropped at the end of an epoch: a batch may end one and begin the next. A batch is never larger than an
+    epoch. The order does not depend on the number of ranks or loader processes.
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], *, batch: int, seed: int) -> None:
-        self.sizes, self.seed = list(sizes), seed
         if batch < 1:
             raise ConfigError(f"batch must be at least 1, found {batch}")
-        self.shares = [round(size * weight) for size, weight in zip(sizes, weights, strict=True)]
+        for weight in weights:
+            if not (weight >= 0 and math.isfinite(weight)):
+                raise ConfigError(f"the weight of a source must be at least 0, found {weight}")
+        self.sizes, self.seed = list(sizes), seed
+        self.shares = [
+            max(1, round(size * weight)) if size and weight else 0
+            for size, weight in zip(sizes, weights, strict=True)
+        ]
         self.per_epoch = sum(self.shares)
         if not self.per_epoch:
             raise ConfigError("there is nothing to train on: every source is empty or has weight 0")
         self.batch = min(batch, self.per_epoch)
-        self.batches = self.per_epoch // self.batch
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
     def __getstate__(self) -> dict:
@@ -38,21 +55,32 @@ class Order:
         self.__dict__.update(state)
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
-    def _shuffled(self, count: int, *parts: int | str) -> list[int]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, *parts))
-        return torch.randperm(count, generator=generator).tolist()
+    @property
+    def batches(self) -> float:
+        """Batches per epoch."""
+        return self.per_epoch / self.batch
 
-    def _make_epoch(self, epoch: int) -> list[tuple[int, int]]:
-        chosen: list[tuple[int, int]] = []
+    def samples(self, step: int) -> list[Place]:
+        """The global batch of a step, from 0."""
+        epoch, start = divmod(step * self.batch, self.per_epoch)
+        rows = self._epoch(epoch)[start : start + self.batch].tolist()
+        rows += self._epoch(epoch + 1)[: self.batch - len(rows)].tolist() if len(rows) < self.batch else []
+        return [Place(*row) for row in rows]
+
+    def _shuffled(self, count: int, *parts: int | str) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, *parts))
+        return torch.randperm(count, generator=generator)
+
+    def _make_epoch(self, epoch: int) -> Tensor:
+        """One row per sample: source, row, visit. A source goes through all its samples again and again."""
+        chosen = []
         for source, (size, share) in enumerate(zip(self.sizes, self.shares, strict=True)):
             begin, end = epoch * share, (epoch + 1) * share
-            for round_ in range(begin // size if size else 0, -(-end // size) if size else 0):
-                first = round_ * size
-                shuffled = self._shuffled(size, "source", source, round_)
-                chosen += [(source, i) for i in shuffled[max(begin - first, 0) : end - first]]
-        return [chosen[i] for i in self._shuffled(len(chosen), "epoch", epoch)]
-
-    def samples(self, step: int) -> tuple[int, list[tuple[int, int]]]:
-        """The epoch of a step (a global batch, from 0) and its samples as (source, index)."""
-        epoch, index = divmod(step, self.batches)
-        return epoch, self._epoch(epoch)[index * self.batch : (index + 1) * self.batch]
+            for visit in range(begin // size, -(-end // size)) if share else ():
+                first = visit * size
+                row = self._shuffled(size, "source", source, visit)[max(begin - first, 0) : end - first]
+                chosen.append(
+                    torch.stack([torch.full_like(row, source), row, torch.full_like(row, visit)], 1)
+                )
+        rows = torch.cat(chosen)
+        return rows[self._shuffled(len(rows), "epoch", epoch)].int()

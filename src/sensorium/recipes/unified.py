@@ -18,15 +18,16 @@ from ..nn.encoders.stems import ConvStem, LinearStem
 from ..nn.encoders.tokens import TokenEncoder
 from ..nn.layers.transformer import Transformer
 from ..objectives import Contrastive, MaskedPatches, MaskedTokens, NextToken
+from ..training.muon import Muon
 from ..training.optimizer import AdamW
 from ..training.settings import Loading
 from ..training.trainer import Training
 
 #: width, depth, blocks that read a segment alone, heads, embedding, image side, image patch, batch, learning rate
 SIZES = {
-    "tiny": (128, 4, 2, 4, 128, 64, 16, 64, 2e-3),
-    "small": (384, 8, 5, 6, 256, 128, 16, 128, 1e-3),
-    "base": (768, 12, 8, 12, 512, 224, 16, 256, 5e-4),
+    "tiny": (128, 4, 2, 4, 128, 64, 8, 64, 4e-3),
+    "small": (384, 8, 5, 6, 256, 128, 16, 128, 2e-3),
+    "base": (768, 12, 8, 12, 512, 224, 16, 256, 1e-3),
 }
 
 
@@ -68,5 +69,5 @@ def unified(size: str = "tiny") -> Spec:
             "masked_patches": Spec(MaskedPatches, weight=0.5),
         },
         contrastive=Spec(Contrastive, weight=2.0),
-        training=Spec(Training, loading=Spec(Loading, batch=batch), optimizer=Spec(AdamW, lr=rate)),
+        training=Spec(Training, loading=Spec(Loading, batch=batch), optimizer=Spec(Muon, lr=rate, others=Spec(AdamW, lr=rate / 2))),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from .distributed import local
 
 
 class Average:
@@ -23,14 +25,8 @@ class Average:
     def update(self, step: int) -> None:
         """Move towards the current weights; ``step`` counts from 1."""
         keep = min(self.decay, step / (step + 10))
-        torch._foreach_lerp_(
-            list(self.values.values()), [p.detach() for p in self.parameters.values()], 1 - keep
-        )
-
-    @torch.no_grad()
-    def load(self, values: Mapping[str, Tensor]) -> None:
-        for name, value in self.values.items():
-            value.copy_(values[name])
+        values = [local(value) for value in self.values.values()]
+        torch._foreach_lerp_(values, [local(p.detach()) for p in self.parameters.values()], 1 - keep)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -1,17 +1,21 @@
-"""Several processes, one run: DDP or FSDP2 of torch, and the few collectives that training needs."""
+"""Several processes, one run: replicated or sharded (FSDP2 of torch), and the few collectives that training needs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..core.errors import ConfigError, nearest
+
+_T = TypeVar("_T")
+_BUCKET = 1 << 24  # numbers that are exchanged at once
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,19 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def agree(self, value: float) -> float:
+        """The first rank's value, on every rank: clocks and disks differ, decisions must not."""
+        mine = torch.tensor(value if self.first else 0.0, dtype=torch.float64, device=self.device)
+        return float(self.sum(mine))
+
+    def gather(self, value: list[_T]) -> list[_T]:
+        """The lists of all ranks, joined in rank order."""
+        if self.size == 1:
+            return value
+        found: list[list[_T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(found, value)
+        return [item for part in found for item in part]
 
     def gather_rows(self, rows: Tensor) -> list[Tensor]:
         """Every rank's rows, in rank order; their number may differ. Without gradients."""
@@ -68,42 +85,118 @@ def world(device: str | None = None) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def spread(module: nn.Module, world: World, how: str, blocks: list[nn.Module]) -> nn.Module:
-    """Replicate (``ddp``) or shard (``fsdp``) a module over the world; ``blocks`` are sharded one by one."""
+def spread(module: nn.Module, world: World, how: str) -> None:
+    """Replicate (``ddp``) or shard (``fsdp``) a module over the world, in place.
+
+    Sharding has one group, the whole module: with a group per block, FSDP2 loses gradients of blocks that
+    run several times in one forward pass. Scalars cannot be sharded; they stay replicated.
+    """
     if how not in ("ddp", "fsdp"):
         raise ConfigError(f"distribution {how!r} is unknown{nearest(how, ('ddp', 'fsdp'))}")
     if world.size == 1:
-        return module
-    if how == "ddp":
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+        return
+    for tensor in (*module.parameters(), *module.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
+    if how == "fsdp":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import FSDPModule, fully_shard
 
-    mesh = init_device_mesh(world.device.type, (world.size,))
-    for block in blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(module, mesh=mesh)
-    return module
+        scalars = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+        mesh = init_device_mesh(world.device.type, (world.size,))
+        fully_shard(module, mesh=mesh, ignored_params=scalars)
+        assert isinstance(module, FSDPModule)
+        module.set_gradient_divide_factor(1.0)  # the sum over ranks, not the mean
 
 
-def sync_gradients(module: nn.Module, on: bool) -> None:
-    """Whether the next backward pass exchanges gradients; only the last micro-batch of a step does."""
-    if isinstance(module, nn.parallel.DistributedDataParallel):
-        module.require_backward_grad_sync = on
-    elif hasattr(module, "set_requires_gradient_sync"):
+def sync_gradients(module: Any, on: bool) -> None:
+    """Whether the next backward pass of a sharded module exchanges gradients; only a step's last one does."""
+    if hasattr(module, "set_requires_gradient_sync"):
         module.set_requires_gradient_sync(on)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
+    """Add up the gradients of all ranks in what is replicated; FSDP2 has done so for what is sharded.
+
+    A parameter that only some ranks used has a zero gradient on the others; one that none used stays without.
+    """
+    replicated = [p for p in parameters if p.requires_grad and not sharded(p)]
+    if world.size == 1 or not replicated:
+        return
+    used = world.sum(torch.tensor([float(p.grad is not None) for p in replicated], device=world.device))
+    gradients = []
+    for parameter, count in zip(replicated, used.tolist(), strict=True):
+        if count:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+    for bucket in _buckets(gradients):
+        summed = world.sum(torch.cat([gradient.flatten() for gradient in bucket]))
+        for gradient, part in zip(bucket, summed.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type, together not much more than ``_BUCKET`` numbers."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        if bucket and (bucket[0].dtype != gradient.dtype or sum(g.numel() for g in bucket) >= _BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradients to a norm of at most ``limit``; returns the norm before."""
+    having = [p for p in parameters if p.grad is not None]
+    groups = [[p for p in having if sharded(p) is kind] for kind in (False, True)]
+    norms = [
+        whole(nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]))
+        for group in groups
+        if group
+    ]
+    if not norms:
+        return torch.zeros(())
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    for group in groups:
+        nn.utils.clip_grads_with_norm_(group, limit, norm)
+    return norm
+
+
+@contextmanager
+def gathered(module: Any) -> Iterator[None]:
+    """Within, a sharded module's parts can be used one by one. A collective."""
+    if not hasattr(module, "unshard"):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
+
+
+def sharded(tensor: Tensor) -> bool:
+    """Whether this rank holds only a part of it."""
+    return hasattr(tensor, "device_mesh")
+
+
+def local(tensor: Any) -> Tensor:
+    """The part that this rank holds; shares memory."""
+    return tensor.to_local() if sharded(tensor) else tensor
+
+
+def whole(tensor: Any) -> Tensor:
     """A tensor as every rank would see it without sharding. A collective for sharded tensors."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return tensor.full_tensor() if sharded(tensor) else tensor
 
 
-def fill(tensor: Tensor, value: Tensor) -> None:
-    """Copy a whole value into a tensor that may be sharded."""
-    if hasattr(tensor, "device_mesh"):
+@torch.no_grad()
+def fill(tensor: Any, value: Tensor) -> None:
+    """Copy a whole value, the same on every rank, into a tensor that may be sharded."""
+    if sharded(tensor):
         from torch.distributed.tensor import distribute_tensor
 
         value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
-    with torch.no_grad():
-        tensor.copy_(value)
+    tensor.copy_(value)

@@ -13,12 +13,15 @@ from ..core.errors import ConfigError
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run directory; ConfigError naming the other process if one holds it. Freed even by kill -9."""
+    """Hold the run directory; ConfigError naming the other process if one holds it. Freed even by kill -9.
+
+    The lock belongs to this process alone: loader processes that outlive a killed trainer do not hold it.
+    """
     run.mkdir(parents=True, exist_ok=True)
     with (run / "lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise ConfigError(
                 f"{run} is in use by process {file.read().strip() or 'unknown'}: wait for it, or choose another --out"

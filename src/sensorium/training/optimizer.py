@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ..core.errors import ConfigError
+from .distributed import sharded
 from .rules import Rule, treatments
+from .settings import within
 
 
 @dataclass(frozen=True)
@@ -23,20 +25,32 @@ class AdamW:
     beta2: float = 0.98
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        within("optimizer.lr", self.lr, 0)
+        within("optimizer.weight_decay", self.weight_decay, 0)
+        within("optimizer.beta1", self.beta1, 0, 1)
+        within("optimizer.beta2", self.beta2, 0, 1)
+        within("optimizer.eps", self.eps, 0)
+
     def make(self, named: Iterable[tuple[str, nn.Parameter]], rules: Sequence[Rule]) -> torch.optim.AdamW:
-        """The optimizer; parameters with rate 0 are frozen and left out. Each group keeps its ``rate``."""
+        """The optimizer; parameters with rate 0 are frozen and left out. Each group keeps its ``rate``.
+
+        What is sharded and what is not cannot share a group.
+        """
         parameters = dict(named)
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
         for name, treatment in treatments(parameters.items(), rules).items():
-            parameters[name].requires_grad_(treatment.rate > 0)
+            parameter = parameters[name]
+            parameter.requires_grad_(treatment.rate > 0)
             if treatment.rate > 0:
-                groups.setdefault((treatment.rate, treatment.decay), []).append(parameters[name])
+                kind = (treatment.rate, treatment.decay, sharded(parameter))
+                groups.setdefault(kind, []).append(parameter)
         if not groups:
             raise ConfigError("the rules freeze every parameter: there is nothing to train")
         return torch.optim.AdamW(
             [
                 {"params": group, "weight_decay": self.weight_decay * decay, "rate": rate}
-                for (rate, decay), group in groups.items()
+                for (rate, decay, _), group in groups.items()
             ],
             lr=self.lr,
             betas=(self.beta1, self.beta2),
@@ -54,6 +68,10 @@ class WarmupCosine:
 
     warmup: float = 0.05
     final: float = 0.02
+
+    def __post_init__(self) -> None:
+        within("schedule.warmup", self.warmup, 0, 1)
+        within("schedule.final", self.final, 0, 1)
 
     def __call__(self, progress: float) -> float:
         """The factor of the learning rate at ``progress`` in [0, 1]."""

@@ -38,6 +38,6 @@ class Bar:
             spent = time.monotonic() - self.started
             self.console.print(f"{self.what} {done:4.0%}  {spent:5.0f} s  {note}", highlight=False)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()

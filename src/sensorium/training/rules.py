@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..core.errors import ConfigError, nearest
+from .settings import within
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Rule:
     pattern: str
     rate: float | None = None
     decay: float | None = None
+
+    def __post_init__(self) -> None:
+        within(f"the rate of the rule {self.pattern!r}", self.rate or 0, 0)
+        within(f"the decay of the rule {self.pattern!r}", self.decay or 0, 0)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..core.errors import ConfigError
@@ -24,16 +25,16 @@ class Duration:
         if len(given) != 1:
             raise ConfigError(f"duration needs one of steps, epochs or minutes, found {given or 'none'}")
         name, value = next(iter(given.items()))
-        if not value > 0:
+        if not (value > 0 and math.isfinite(value)):
             raise ConfigError(f"duration.{name} must be above 0, found {value}")
 
-    def steps_of(self, per_epoch: int) -> int | None:
-        """The number of steps, unless the clock decides."""
+    def steps_of(self, per_epoch: float) -> int | None:
+        """The number of steps that sees every sample ``epochs`` times, unless the clock decides."""
         if self.epochs is not None:
-            return max(1, round(self.epochs * per_epoch))
+            return max(1, math.ceil(self.epochs * per_epoch - 1e-6))
         return self.steps
 
-    def progress(self, step: int, seconds: float, per_epoch: int) -> float:
+    def progress(self, step: int, seconds: float, per_epoch: float) -> float:
         """How far the run is, in [0, 1]."""
         if self.minutes is not None:
             return min(seconds / (60 * self.minutes), 1.0)
@@ -56,6 +57,15 @@ class Loading:
     withhold: float = 0.9
     corrupt: float = 0.1
 
+    def __post_init__(self) -> None:
+        within("loading.batch", self.batch, 1)
+        within("loading.accumulate", self.accumulate, 1)
+        within("loading.workers", self.workers, 0)
+        within("loading.cache_mb", self.cache_mb, 0)
+        within("loading.turns", self.turns, 0)
+        within("loading.withhold", self.withhold, 0, 1)
+        within("loading.corrupt", self.corrupt, 0, 1)
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -64,6 +74,11 @@ class Saving:
     minutes: float = 5.0
     steps: int | None = None
     keep: int = 2
+
+    def __post_init__(self) -> None:
+        within("saving.minutes", self.minutes, 0)
+        within("saving.steps", self.steps if self.steps is not None else 1, 1)
+        within("saving.keep", self.keep, 1)
 
     def due(self, step: int, saved_step: int, seconds_since: float) -> bool:
         if self.steps is not None:
@@ -80,3 +95,15 @@ class Limits:
     broken: float = 0.05
     broken_grace: int = 20
     skipped: int = 10
+
+    def __post_init__(self) -> None:
+        within("limits.broken", self.broken, 0, 1)
+        within("limits.broken_grace", self.broken_grace, 0)
+        within("limits.skipped", self.skipped, 1)
+
+
+def within(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise ConfigError unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise ConfigError(f"{name} must be {allowed}, found {value}")

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.outputs import Embedding
+from ..core.random import seed_of
 from ..objectives.contrastive import Contrast, Contrastive
 from ..objectives.objective import Objective
-from .distributed import World, sync_gradients
+from .distributed import World, sum_gradients, sync_gradients
 
 
 class Learner(nn.Module):
-    """A model with its objectives, returning plain tensors, which is what DDP and FSDP2 can follow."""
+    """A model with its objectives, returning plain tensors, which is what FSDP2 can follow."""
 
     def __init__(self, model: nn.Module, objectives: Mapping[str, Objective]) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Pull:
 
 
 class Step:
-    """Forward and backward of one step; gradients are left in the parameters."""
+    """Forward and backward of one step; gradients, summed over all ranks, are left in the parameters."""
 
     def __init__(
         self,
@@ -65,37 +66,48 @@ class Step:
     ) -> None:
         self.learner, self.objectives, self.contrastive, self.world = learner, objectives, contrastive, world
         self.autocast = autocast
+        self.parameters = list(learner.parameters())
 
-    def _run(self, batch: Batch, embed_only: bool = False) -> dict[str, dict[str, Tensor]]:
-        with torch.autocast(self.world.device.type, self.autocast, enabled=self.autocast is not None):
-            return self.learner(batch, embed_only=embed_only)
+    def __call__(self, batches: Sequence[Batch], seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss and each named loss of the global batch, equal on every rank.
 
-    def __call__(self, batches: Sequence[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss and each named loss of the global batch, equal on every rank."""
+        Whatever the model draws at random (dropout) follows from ``seed``, the rank and the micro-batch.
+        """
         counts, weights = self._counts(batches)
         pull: Pull | None = None
         if self.contrastive is not None and len(batches) > 1:
             with torch.no_grad():
-                pull = self._pull(batches, [self._run(batch, embed_only=True) for batch in batches])
-        totals = {name: torch.zeros((), device=self.world.device) for name in counts}
+                seen = [
+                    self._run(batch, (seed, index), embed_only=True) for index, batch in enumerate(batches)
+                ]
+                pull = self._pull(batches, seen)
+        totals = {name: torch.zeros((), dtype=torch.float64, device=self.world.device) for name in counts}
         for index, batch in enumerate(batches):
             sync_gradients(self.learner, index == len(batches) - 1)
-            found = self._run(batch)
+            found = self._run(batch, (seed, index))
             if self.contrastive is not None and pull is None:
                 pull = self._pull(batches, [found])
-            # DDP and FSDP2 average over ranks; a factor of their number makes that the sum.
-            surrogate = self.world.size * sum(
-                weights[name] / max(counts[name], 1) * total for name, total in found["totals"].items()
-            )
+            surrogate = torch.zeros((), device=self.world.device)
+            for name, total in found["totals"].items():
+                surrogate = surrogate + weights[name] / max(counts[name], 1) * total
             if pull is not None:
                 for name, vectors in found["vectors"].items():
-                    surrogate = surrogate + self.world.size * (vectors * pull.vectors[index][name]).sum()
-                if index == 0:
-                    surrogate = surrogate + found["scale"]["scale"] * pull.scale
+                    surrogate = surrogate + (vectors * pull.vectors[index][name]).sum()
+                equal_part = pull.scale / (self.world.size * len(batches))
+                surrogate = surrogate + found["scale"]["scale"] * equal_part
             surrogate.backward()
             for name, total in found["totals"].items():
                 totals[name] += total.detach()
+        sum_gradients(self.parameters, self.world)
         return self._summary(totals, counts, weights, pull)
+
+    def _run(
+        self, batch: Batch, draw: tuple[int, int], embed_only: bool = False
+    ) -> dict[str, dict[str, Tensor]]:
+        """A forward pass; both passes over one micro-batch draw the same."""
+        torch.manual_seed(seed_of("draw", self.world.rank, *draw))
+        with torch.autocast(self.world.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.learner(batch, embed_only=embed_only)
 
     def _counts(self, batches: Sequence[Batch]) -> tuple[dict[str, float], dict[str, float]]:
         counts: dict[str, int] = {}
@@ -118,7 +130,7 @@ class Step:
         pull: Pull | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         losses = {}
-        loss = torch.zeros((), device=self.world.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
         if totals:
             summed = self.world.sum(torch.stack(list(totals.values())))
             for name, total in zip(totals, summed, strict=True):
@@ -151,9 +163,9 @@ class Step:
         with torch.enable_grad():
             embeddings = {name: Embedding(leaves[name], owners[name]) for name in names}
             contrast = self.contrastive(embeddings, scale, concept)
+            loss = self.contrastive.weight * contrast.mean
         wanted = [scale, *leaves.values()]
         if contrast.losses:
-            loss = self.contrastive.weight * contrast.mean
             gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
         else:
             gradients = tuple(torch.zeros_like(leaf) for leaf in wanted)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..core.errors import CheckpointError, ConfigError, DataError, SensoriumError, nearest
 from ..core.modality import Modality
+from ..core.random import seed_of
 from ..core.spec import Spec
 from ..data.item import Draws
 from ..data.loader import Load, Loader
@@ -24,13 +25,15 @@ from ..data.sources.source import Source
 from ..objectives.contrastive import Contrastive
 from ..objectives.objective import Objective
 from .average import Average
-from .checkpoint import Checkpoint, Checkpoints, check_names, read
-from .distributed import World, fill, spread, whole
-from .logs import Board, JsonLines
+from .checkpoint import Checkpoint, Checkpoints, read, step_of
+from .distributed import World, clip_gradients, gathered, spread
+from .logs import Journal
+from .muon import Muon
 from .optimizer import AdamW, WarmupCosine, set_rate
 from .progress import Bar
 from .rules import Rule
-from .settings import Duration, Limits, Loading, Saving
+from .settings import Duration, Limits, Loading, Saving, within
+from .state import restore, snapshot
 from .step import Learner, Step
 
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
@@ -51,7 +54,7 @@ class Training:
 
     duration: Duration = Spec(Duration, epochs=10)  # type: ignore[assignment]
     loading: Loading = Spec(Loading)  # type: ignore[assignment]
-    optimizer: AdamW = Spec(AdamW)  # type: ignore[assignment]
+    optimizer: AdamW | Muon = Spec(AdamW)  # type: ignore[assignment]
     schedule: WarmupCosine = Spec(WarmupCosine)  # type: ignore[assignment]
     saving: Saving = Spec(Saving)  # type: ignore[assignment]
     limits: Limits = Spec(Limits)  # type: ignore[assignment]
@@ -63,6 +66,11 @@ class Training:
     compile: bool = False
     validate: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        within("training.clip", self.clip, 0)
+        within("training.average", self.average or 0, 0, 1)
+        within("training.validate", self.validate, 0)
 
 
 @dataclass
@@ -91,8 +99,9 @@ class Outcome:
 class Trainer:
     """Trains a model in a run directory; calling ``run`` on a directory with checkpoints goes on from the newest.
 
-    ``validate(model)`` returns figures and examples for the log. Raises DataError above the share of broken samples,
-    NotFinite after too many skipped steps, CheckpointError if what is there does not fit the model.
+    Under several ranks only the first writes. ``validate(model)`` returns figures and examples for the log.
+    ``run`` raises DataError above the share of broken samples, NotFinite after too many skipped steps,
+    CheckpointError if what is there does not fit the model or the last checkpoint cannot be written.
     """
 
     def __init__(
@@ -109,6 +118,8 @@ class Trainer:
         validate: Callable[[nn.Module], Mapping[str, Any]] | None = None,
         console: Console | None = None,
     ) -> None:
+        if not objectives and contrastive is None:
+            raise ConfigError("there is no objective: nothing can be learnt")
         self.run_directory, self.training, self.world = run, training, world
         self.console = console or Console(stderr=True, quiet=not world.first)
         self.validation = validate
@@ -132,170 +143,168 @@ class Trainer:
             cache=loading.cache_mb << 20,
         )
         self.model = model.to(world.device)
-        learner = Learner(self.model, objectives)
-        self.learner = spread(learner, world, training.distribution, _blocks(self.model))
+        self.learner = Learner(self.model, objectives)
+        if training.compile:
+            self.learner.compile()
+        spread(self.learner, world, training.distribution)
         self.named = dict(self.model.named_parameters())
         self.optimizer = training.optimizer.make(self.named.items(), training.rules)
         self.average = Average(self.named.items(), training.average) if training.average is not None else None
-        forward = torch.compile(self.learner) if training.compile else self.learner
-        self.step = Step(forward, objectives, contrastive, world, _autocast(training.precision, world))
+        self.step = Step(self.learner, objectives, contrastive, world, _autocast(training.precision, world))
         self.checkpoints = Checkpoints(run / "checkpoints", training.saving.keep)
         self.progress = Progress()
-        self.stop_asked = False
+        self.saved: int | None = None  # the step of the newest checkpoint
+        self.asked = False  # this process, by a signal, to stop
+        self.stop = False  # what all ranks agreed on
 
     def run(self) -> Outcome:
         """Train until done, or until SIGTERM or SIGINT, which save and return."""
-        state, training = self.progress, self.training
-        log = JsonLines(
-            self.run_directory / ("log.jsonl" if self.world.first else f"log-rank{self.world.rank}.jsonl")
-        )
-        quarantine = JsonLines(
-            self.run_directory
-            / ("quarantine.jsonl" if self.world.first else f"quarantine-rank{self.world.rank}.jsonl")
-        )
-        self.log, self.quarantine = log, quarantine
-        self.resume()
-        board = Board(self.run_directory / "tensorboard") if self.world.first else None
-        bar = Bar(self.console, "training")
-        steps = training.duration.steps_of(self.order.batches)
-        saved_step, saved_at = state.step, time.monotonic()
-        validated = self._fraction() * training.validate // 1
+        self.journal = Journal(self.run_directory, self.console) if self.world.first else None
         try:
+            self.resume()
             with self._signals():
-                self.learner.train()
-                clock = time.monotonic()
-                for load in self.loader.iterate(state.step, steps):
-                    progress = self._fraction()
-                    if progress >= 1 or self.stop_asked:
-                        break
-                    rate = training.optimizer.lr * training.schedule(progress)
-                    set_rate(self.optimizer, rate)
-                    record = self._step(load)
-                    now = time.monotonic()
-                    taken, clock = now - clock, now
-                    state.seconds += taken
-                    record |= {
-                        "learning_rate": rate,
-                        "seconds": round(state.seconds, 3),
-                        "samples_per_second": round(len(load.keys) * self.world.size / max(taken, 1e-9), 1),
-                    }
-                    self._record(record, board)
-                    done = self._fraction()
-                    bar.show(done, f"step {state.step}  loss {record['loss']:.3f}")
-                    if self.validation is not None and done * training.validate // 1 > validated:
-                        validated = done * training.validate // 1
-                        self._validate(board)
-                        clock = time.monotonic()
-                    since = time.monotonic() - saved_at
-                    if done < 1 and training.saving.due(state.step, saved_step, self._agree(since)):
-                        self._save_or_warn()
-                        saved_step, saved_at = state.step, time.monotonic()
-                        clock = time.monotonic()
-            finished = self._fraction() >= 1
-            if state.step > saved_step or not self.checkpoints.steps():
-                self.save()
-            return Outcome(finished, state.step, state.seconds, state.broken)
+                self._train()
+            if self.saved != self.progress.step:
+                self._save_last()
         finally:
-            bar.stop()
-            log.close()
-            quarantine.close()
-            if board is not None:
-                board.close()
+            if self.journal is not None:
+                self.journal.close()
+        state = self.progress
+        return Outcome(self._fraction() >= 1, state.step, state.seconds, state.broken)
+
+    def _train(self) -> None:
+        state, training = self.progress, self.training
+        steps = training.duration.steps_of(self.order.batches)
+        bar = Bar(self.console, "training")
+        done = self._fraction()
+        validated = done * training.validate // 1
+        tried, tried_at = state.step, time.monotonic()
+        self.learner.train()
+        with closing(self.loader.iterate(state.step, steps)) as loads, closing(bar):
+            clock = time.monotonic()
+            while done < 1 and not self.stop:
+                rate = training.optimizer.lr * training.schedule(done)
+                set_rate(self.optimizer, rate)
+                record, good = self._step(next(loads))
+                taken = time.monotonic() - clock
+                clock += taken
+                state.seconds += taken
+                if record is not None:
+                    self._record(
+                        record
+                        | {
+                            "learning_rate": rate,
+                            "seconds": round(state.seconds, 3),
+                            "samples_per_second": round(good / max(taken, 1e-9), 1),
+                        }
+                    )
+                done = self._fraction()
+                bar.show(done, f"step {state.step}" + (f"  loss {record['loss']:.3f}" if record else ""))
+                if self.validation is not None and done * training.validate // 1 > validated:
+                    validated = done * training.validate // 1
+                    self._validate()
+                    clock = time.monotonic()
+                since = self.world.agree(time.monotonic() - tried_at)
+                if done < 1 and training.saving.due(state.step, tried, since):
+                    self._save_on_the_way()
+                    tried, tried_at = state.step, time.monotonic()
+                    clock = tried_at
 
     def _fraction(self) -> float:
-        progress = self.training.duration.progress(
-            self.progress.step, self.progress.seconds, self.order.batches
-        )
-        return self._agree(progress) if self.training.duration.minutes is not None else progress
+        duration, state = self.training.duration, self.progress
+        progress = duration.progress(state.step, state.seconds, self.order.batches)
+        return self.world.agree(progress) if duration.minutes is not None else progress
 
-    def _agree(self, value: float) -> float:
-        """The first rank's value, on every rank: clocks differ, decisions must not."""
-        if self.world.size == 1:
-            return value
-        mine = torch.tensor(
-            [value if self.world.first else 0.0], dtype=torch.float64, device=self.world.device
-        )
-        return float(self.world.sum(mine))
+    def _step(self, load: Load) -> tuple[dict[str, Any] | None, int]:
+        """One step: gradients, the decision whether they can be used, and the update.
 
-    def _step(self, load: Load) -> dict[str, Any]:
-        """One step: gradients, the decision whether they can be used, and the update."""
-        state, training = self.progress, self.training
-        for problem in load.problems:
-            self.quarantine.write(problem.record() | {"step": load.step})
-        loss, losses = self.step(load.batches)
-        norm = whole(nn.utils.clip_grad_norm_(self.named.values(), training.clip))
+        Returns what to log, unless the step was skipped, and how many samples it had.
+        """
+        state = self.progress
+        batches = [batch.to(self.world.device) for batch in load.batches]
+        loss, losses = self.step(batches, seed_of(self.training.seed, load.step))
+        norm = clip_gradients(list(self.named.values()), self.training.clip)
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-        flags = torch.tensor(
-            [float(not finite), float(self.stop_asked), float(len(load.problems)), float(len(load.keys))],
-            dtype=torch.float64,
-            device=self.world.device,
-        )
-        bad, stop, broken, good = self.world.sum(flags).tolist()
-        self.stop_asked = stop > 0
+        digest = sum(seed_of(key) & 0xFFFFFFFF for key in load.keys)
+        mine = [not finite, self.asked, len(load.problems), len(load.keys), digest]
+        flags = torch.tensor(mine, dtype=torch.float64, device=self.world.device)
+        bad, asked, broken, good, keys = map(int, self.world.sum(flags).tolist())
+        self.stop = asked > 0
+        state.step = load.step + 1
+        state.seen += good + broken
+        state.broken += broken
+        if broken:
+            self._quarantine(load)
         if bad:
-            state.skipped += 1
-            self.log.write(
-                {"event": "skipped", "step": load.step, "reason": f"loss {float(loss)}", "keys": load.keys}
-            )
-            self.console.print(
-                f"step {load.step}: the loss is not finite; skipped (keys in log.jsonl)", style="yellow"
-            )
+            self._skip(load, loss, losses)
         else:
             state.skipped = 0
             self.optimizer.step()
             if self.average is not None:
-                self.average.update(load.step + 1)
+                self.average.update(state.step)
         self.optimizer.zero_grad(set_to_none=True)
-        state.step = load.step + 1
-        state.seen += int(good + broken)
-        state.broken += int(broken)
-        self._check_limits(load)
-        return {
+        if bad:
+            return None, good
+        record = {
             "step": state.step,
             "loss": float(loss),
             "losses": {name: float(value) for name, value in losses.items()},
             "gradient_norm": float(norm),
+            "keys": f"{keys % (1 << 32):08x}",  # of all ranks, in whatever order
         }
+        return record, good
 
-    def _check_limits(self, load: Load) -> None:
+    def _quarantine(self, load: Load) -> None:
+        """Write down the broken samples of all ranks. DataError if there are too many."""
         state, limits = self.progress, self.training.limits
-        if state.skipped >= limits.skipped:
-            raise NotFinite(
-                f"the loss or gradient was not finite in {state.skipped} steps in a row; "
-                f"the last samples were {', '.join(load.keys[:8])}... (all in {self.log.path})"
-            )
+        problems = self.world.gather([problem.record() for problem in load.problems])
+        if self.journal is not None:
+            for problem in problems:
+                self.journal.broken(problem | {"step": state.step})
         if state.broken > max(limits.broken_grace, limits.broken * state.seen):
             raise DataError(
                 f"{state.broken} of {state.seen} samples are broken, more than limits.broken = {limits.broken:.0%}; "
-                f"each is named in {self.quarantine.path}"
+                f"each is named in {self.run_directory / 'quarantine.jsonl'}"
             )
 
-    def _record(self, record: dict[str, Any], board: Board | None) -> None:
-        if not self.world.first:
+    def _skip(self, load: Load, loss: Tensor, losses: Mapping[str, Tensor]) -> None:
+        """Write down a step that cannot be used. NotFinite if there are too many in a row."""
+        state = self.progress
+        state.skipped += 1
+        keys = self.world.gather(load.keys)
+        unusable = [name for name, value in losses.items() if not torch.isfinite(value)]
+        reason = f"loss {float(loss)}: {', '.join(unusable)}" if unusable else "the gradient is not finite"
+        if self.journal is not None:
+            self.journal.event({"event": "skipped", "step": state.step, "reason": reason, "keys": keys})
+        self.console.print(f"step {state.step} skipped: {reason} (keys in log.jsonl)", style="yellow")
+        if state.skipped >= self.training.limits.skipped:
+            raise NotFinite(
+                f"the loss or gradient was not finite in {state.skipped} steps in a row, the last at step "
+                f"{state.step}: {reason}; its samples were {', '.join(keys[:8])}{', ...' if keys[8:] else ''} "
+                f"(all in {self.run_directory / 'log.jsonl'})"
+            )
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.journal is None:
             return
-        self.log.write(record)
-        if board is not None:
-            plain = {
-                name: record[name]
-                for name in ("loss", "learning_rate", "gradient_norm", "samples_per_second")
-            }
-            board.scalars(
-                plain | {f"losses/{name}": v for name, v in record["losses"].items()}, record["step"]
-            )
+        self.journal.event(record)
+        plain = {
+            name: record[name] for name in ("loss", "learning_rate", "gradient_norm", "samples_per_second")
+        }
+        losses = {f"losses/{name}": value for name, value in record["losses"].items()}
+        self.journal.scalars(plain | losses, record["step"])
 
-    def _validate(self, board: Board | None) -> None:
+    def _validate(self) -> None:
         """Figures and examples with the averaged weights, into the log."""
         assert self.validation is not None
         self.learner.eval()
-        with self.averaged():
+        with self.averaged(), gathered(self.learner):
             found = self.validation(self.model)
         self.learner.train()
-        if self.world.first:
-            self.log.write({"event": "validation", "step": self.progress.step} | dict(found))
-            if board is not None:
-                board.scalars(
-                    {f"validation/{name}": v for name, v in found["figures"].items()}, self.progress.step
-                )
+        if self.journal is not None:
+            self.journal.event({"event": "validation", "step": self.progress.step} | dict(found))
+            figures = {f"validation/{name}": value for name, value in found["figures"].items()}
+            self.journal.scalars(figures, self.progress.step)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -309,87 +318,75 @@ class Trainer:
         finally:
             self.average.swap()
 
-    def _save_or_warn(self) -> None:
-        """A checkpoint on the way; a full disk is told, and the run goes on with the earlier checkpoint intact."""
+    def _save_on_the_way(self) -> None:
+        """A checkpoint; a full disk is told, and the run goes on with the earlier checkpoint intact."""
         try:
             self.save()
         except OSError as error:
-            self.console.print(
-                f"no checkpoint at step {self.progress.step}: {error}; going on", style="yellow"
+            step = self.progress.step
+            self.console.print(f"no checkpoint at step {step}: {error}; going on", style="yellow")
+            if self.journal is not None:
+                self.journal.event({"event": "unsaved", "step": step, "reason": str(error)})
+
+    def _save_last(self) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            kept = (
+                f"that of step {self.saved} is intact"
+                if self.saved is not None
+                else "there is none before it"
             )
-            self.log.write({"event": "unsaved", "step": self.progress.step, "reason": str(error)})
+            raise CheckpointError(
+                f"{self.checkpoints.path(self.progress.step)}: the last checkpoint could not be written: {error}; "
+                f"{kept}. Make room and give the same command again"
+            ) from None
 
     def save(self) -> None:
-        """Write a checkpoint. A collective: every rank calls it."""
-        self.progress.log, self.progress.quarantine = self.log.length(), self.quarantine.length()
-        random = {"cpu": torch.get_rng_state()}
-        if self.world.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.world.device)
-        tensors = {
-            "weights": {name: _host(p.detach()) for name, p in self.named.items()},
-            "optimizer": self._optimizer_tensors(),
-            "random": random,
-        }
-        if self.average is not None:
-            tensors["average"] = {name: _host(value) for name, value in self.average.values.items()}
-        if self.world.first:
-            self.checkpoints.save(self.progress.step, Checkpoint(tensors, vars(self.progress).copy()))
-        self.world.barrier()
-
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        found = {}
-        for name, parameter in self.named.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                found[f"{key}/{name}"] = _host(value)
-        return found
+        """Write a checkpoint. A collective: every rank calls it, and every rank gets the OSError of the first."""
+        tensors = snapshot(self.named, self.optimizer, self.average)
+        failure: OSError | None = None
+        if self.journal is not None:
+            try:
+                self.progress.log = self.journal.log.length()
+                self.progress.quarantine = self.journal.quarantine.length()
+                self.checkpoints.save(self.progress.step, Checkpoint(tensors, vars(self.progress).copy()))
+            except OSError as error:
+                failure = error
+        if self.world.agree(float(failure is not None)):
+            raise failure or OSError("the first process could not write it")
+        self.saved = self.progress.step
 
     def resume(self) -> None:
-        """Take up the newest good checkpoint, if there is any, and say which."""
-        path, damaged = self.checkpoints.newest()
+        """Take up the newest good checkpoint, if there is any, and say which. The first rank chooses."""
+        newest, damaged = self.checkpoints.newest() if self.world.first else (None, [])
         for sentence in damaged:
             self.console.print(f"{sentence}; trying the one before", style="yellow")
-        if path is None:
-            if damaged:
-                raise CheckpointError(
-                    f"every checkpoint of {self.run_directory} is damaged: choose another --out"
-                )
-            self.log.cut(0)
-            self.quarantine.cut(0)
-            return
-        found = read(path)
-        check_names(self.named, found.tensors["weights"], str(path / "weights.safetensors"))
-        for name, value in found.tensors["weights"].items():
-            fill(self.named[name].data, value)
-        if self.average is not None:
-            average = found.tensors.get("average", found.tensors["weights"])
-            for name, target in self.average.values.items():
-                fill(target, average[name])
-        for name, value in found.tensors["optimizer"].items():
-            key, _, parameter = name.partition("/")
-            self._set_optimizer(key, self.named[parameter], value)
-        torch.set_rng_state(found.tensors["random"]["cpu"])
-        if "cuda" in found.tensors["random"] and self.world.device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensors["random"]["cuda"], self.world.device)
-        self.progress = Progress(**found.state)
-        if self.world.first:
-            self.log.cut(self.progress.log)
-            self.quarantine.cut(self.progress.quarantine)
-        self.console.print(f"resuming from step {self.progress.step} ({path})", highlight=False)
-
-    def _set_optimizer(self, key: str, parameter: nn.Parameter, value: Tensor) -> None:
-        state = self.optimizer.state[parameter]
-        if key == "step":
-            state[key] = value.to(parameter.device)
-        else:
-            state[key] = torch.zeros_like(parameter)
-            fill(state[key], value)
+        lost = self.world.agree(newest is None and bool(damaged))
+        found_step = step_of(newest) if newest is not None else None
+        step = int(self.world.agree(-1 if found_step is None else found_step))
+        if lost:
+            raise CheckpointError(
+                f"every checkpoint of {self.run_directory} is damaged: choose another --out"
+            )
+        if step >= 0:
+            path = self.checkpoints.path(step)
+            found = read(path)
+            restore(found, path, self.named, self.optimizer, self.average)
+            self.progress = _progress(found.state, path)
+            self.saved = step
+            self.console.print(f"resuming from step {step} ({path})", highlight=False)
+        if self.journal is not None:
+            for later in [s for s in self.checkpoints.steps() if s > step]:
+                self.checkpoints.set_aside(later)
+            self.journal.begin(self.progress.log, self.progress.quarantine, self.progress.step + 1)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT ask the loop to save and leave after the current step."""
 
         def ask(number: int, frame: object) -> None:
-            self.stop_asked = True
+            self.asked = True
 
         old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -399,18 +396,16 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def _host(tensor: Tensor) -> Tensor:
-    return whole(tensor).detach().cpu()
-
-
-def _blocks(model: nn.Module) -> list[nn.Module]:
-    trunk = getattr(model, "trunk", None)
-    return list(trunk.blocks) if trunk is not None else []
-
-
 def _autocast(precision: str, world: World) -> torch.dtype | None:
     if precision == "auto":
         precision = "bf16" if world.device.type == "cuda" else "fp32"
     if precision not in _PRECISIONS:
         raise ConfigError(f"training.precision is {precision!r}{nearest(precision, [*_PRECISIONS, 'auto'])}")
     return _PRECISIONS[precision]
+
+
+def _progress(state: Mapping[str, Any], where: Path) -> Progress:
+    names = {entry.name for entry in fields(Progress)}
+    if state.keys() != names:
+        raise CheckpointError(f"{where / 'state.json'}: has {sorted(state)}, expected {sorted(names)}")
+    return Progress(**state)

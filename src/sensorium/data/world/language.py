@@ -46,9 +46,9 @@ def describe(facts: Facts, rng: np.random.Generator | None = None) -> str:
     """A caption of the facts: the canonical one, or with `rng` sometimes reversed or after "there is"."""
     things, relation, frame = facts.things, facts.relation, ""
     if rng is not None:
-        if relation is not None and rng.random() < 0.3:
+        if relation is not None and rng.random() < 0.2:
             things, relation = things[::-1], INVERSE[relation]
-        if rng.random() < 0.2:
+        if rng.random() < 0.1:
             frame = _FRAME
     return frame + f" {relation} ".join(name(thing) for thing in things)
 

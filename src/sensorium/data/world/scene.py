@@ -214,8 +214,11 @@ def _place(
     nearest = np.cumsum(reach)
     slack = SIDE - _MARGIN - radii[-1] - nearest[-1]
     along = nearest + np.sort(rng.uniform(0, slack, (_CANDIDATES, count)), axis=1)  # (c, n)
-    across = rng.uniform(radii + _MARGIN, SIDE - radii - _MARGIN, (_CANDIDATES, count))
     vertical = facts.relation == "above"
+    shares = rng.random((_CANDIDATES, count))
+    if vertical:  # a column leans to the right, so that the sound has its objects in the caption's order
+        shares = np.sort(shares, axis=1)
+    across = radii + _MARGIN + shares * (SIDE - 2 * (radii + _MARGIN))
     x, y = (across, along) if vertical else (along, across)
     starts = np.round(np.stack([x, y], axis=-1) * GRID) / GRID  # (c, n, 2)
 
@@ -233,9 +236,7 @@ def _place(
     clear = np.hypot(main, side) >= radii[first] + radii[second] + _GAP
     ordered = (main > 0) & (side <= _SLOPE * main)
     if vertical:
-        ordered &= side >= _STEP
-        # x order must not change either, or the sound would depend on the frame
-        ordered &= np.sign(steps[..., 0]) == np.sign(steps[:, :1, :, 0])
+        ordered &= steps[..., 0] >= _STEP
     good &= (clear & ordered).all(axis=(1, 2))
     if not good.any():
         return None

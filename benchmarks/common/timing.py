@@ -14,24 +14,18 @@ from sensorium.evaluation.metrics import bootstrap
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: on the clock, and of the processor (all threads together)."""
+    """Seconds of one call, on the clock and of the processor (all threads together), and what it returned."""
 
     wall: float
     cpu: float
+    result: Any
 
 
-def once(call: Callable[[], object]) -> Timing:
+def once(call: Callable[[], Any]) -> Timing:
     """Time one call."""
     wall, cpu = time.perf_counter(), time.process_time()
-    call()
-    return Timing(time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def repeat(call: Callable[[], object], *, times: int, warmup: int = 2) -> list[Timing]:
-    """Time ``times`` calls, after ``warmup`` calls that do not count."""
-    for _ in range(warmup):
-        call()
-    return [once(call) for _ in range(times)]
+    result = call()
+    return Timing(time.perf_counter() - wall, time.process_time() - cpu, result)
 
 
 def figure(values: Sequence[float], digits: int = 4) -> dict[str, Any]:

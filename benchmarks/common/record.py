@@ -26,14 +26,21 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     Console(width=110).print(shown)
 
 
-def save(name: str, figures: Mapping[str, Any], *, load_before: float, folder: Path = RESULTS) -> Path:
+def figures(title: str, found: Mapping[str, Any]) -> None:
+    """Print those of the values that are figures: a median with its interval."""
+    measured = {name: value for name, value in found.items() if isinstance(value, dict) and "low" in value}
+    rows = [(name, one["value"], f"{one['low']} .. {one['high']}") for name, one in measured.items()]
+    table(title, ("", "median", "95 %"), rows)
+
+
+def save(name: str, found: Mapping[str, Any], *, load_before: float, folder: Path = RESULTS) -> Path:
     """Write the figures with date, machine and load to ``results/NAME.json``; returns the file."""
     record = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "load": {"before": load_before, "after": load()},
-        "figures": dict(figures),
+        "figures": dict(found),
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.json"

@@ -1,0 +1,5 @@
+"""``python -m sensorium``, which ``torchrun`` can start as well."""
+
+from .cli import main
+
+main()
