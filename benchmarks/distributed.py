@@ -19,9 +19,9 @@ from common import load, save, table
 from sensorium.data.world import write_world
 
 TARGET = 1e-6  # of the relative difference: fp32 resolves no more than 1e-7 of a loss
-RECIPE = "unified:tiny"
+RECIPE = f"{Path(__file__).parent / 'common' / 'recipes.py'}:with_adamw:tiny"
 #: Everything is in it: pictures, clips, sounds, questions, masking, the contrastive loss over both processes.
-OVERRIDES = ["training.loading.batch=16", "training.optimizer.lr=1e-3"]
+OVERRIDES = ["training.loading.batch=16"]
 WAYS = ("ddp", "fsdp")
 
 

@@ -6,12 +6,14 @@ import itertools
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tyro
 from rich.console import Console
+from tyro.conf import Positional as Free
+from tyro.conf import UseAppendAction as Many
 
 from .core import ConfigError, SensoriumError
 
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 #: Minutes of a demo that evaluation, looks on the way and the report take.
 _AFTER_TRAINING = 1.4
-
-Many = tyro.conf.UseAppendAction
-Free = tyro.conf.Positional
 
 
 def world(out: Path, samples: int = 10_000, seed: int = 0, clips: float = 0.1) -> None:
@@ -67,6 +66,8 @@ def inspect(
     from .modalities import standard
     from .run import resolve
 
+    if decode is not None and decode < 0:
+        raise ConfigError(f"--decode must be at least 0, found {decode}")
     known = standard()
     if recipe is not None:
         known |= {name: part.build() for name, part in resolve(recipe)[0].modalities.items()}
@@ -108,6 +109,7 @@ def train(
     from .launch import is_rank
     from .run import Plan
 
+    _require(data)
     duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
     plan = Plan(recipe, data, out, overrides, duration, validation)
     console = Console()
@@ -172,6 +174,7 @@ def evaluate(
     from .model import load
 
     console = Console()
+    _require(data)
     model = load(run, code=code, device=device)
     for place, path in enumerate(data):
         _evaluate(model, run, path, split, limit, template, first=place == 0, console=console)
@@ -212,7 +215,7 @@ def ask(
     from .model import load
 
     given = {"image": image, "audio": audio, "video": video, "series": series}
-    values: dict[str, list[Path]] = {name: list(files) for name, files in given.items() if files}
+    values: dict[str, Any] = {name: list(files) for name, files in given.items() if files}
     for pair in media:
         name, equals, file = pair.partition("=")
         if not equals:
@@ -220,7 +223,7 @@ def ask(
         values.setdefault(name, []).append(Path(file))
     model = load(run, code=code, device=device)
     answer = model.generate(question, max_new_tokens=tokens, temperature=temperature, seed=seed, **values)
-    Console().print(answer, markup=False, highlight=False)
+    Console().print(answer, markup=False, highlight=False, soft_wrap=True)
 
 
 def embed(
@@ -275,7 +278,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 6.0, seed: int = 0) -> 
 
     started = time.monotonic()
     console = Console()
-    if minutes < 1:
+    if not 1 <= minutes < float("inf"):
         raise ConfigError(f"--minutes must be at least 1, found {minutes}")
     _keep_earlier(out, console)
     samples = min(int(1_500 * minutes) // 500 * 500, 40_000)
@@ -305,6 +308,11 @@ def _keep_earlier(out: Path, console: Console) -> None:
         number = next(n for n in itertools.count(1) if not out.with_name(f"{out.name}-{n}").exists())
         out.rename(out.with_name(f"{out.name}-{number}"))
         console.print(f"the earlier {out} is now {out}-{number}", highlight=False)
+
+
+def _require(data: Sequence[str]) -> None:
+    if not data:
+        raise ConfigError("--data is missing: where are the samples?")
 
 
 def _evaluate(
@@ -340,7 +348,8 @@ def _report(run: Path, console: Console, data: str) -> None:
     from .evaluation.report import write_report
 
     path = write_report(run)
-    console.print(f"\nthe report: {path}\nthe figures: {run / 'evaluation.json'}", highlight=False)
+    figures = run / "evaluation.json"
+    console.print(f"\nthe report: {path}\nthe figures: {figures}", highlight=False, soft_wrap=True)
 
 
 def _say_next(console: Console, plan: Plan) -> None:
@@ -355,7 +364,7 @@ def _say_next(console: Console, plan: Plan) -> None:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "inspect": inspect,
@@ -366,12 +375,19 @@ VERBS = {
 }
 
 
+def _fail(reason: str) -> NoReturn:
+    """One line, however long: a terminal wraps it, a log does not."""
+    Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(2) from None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. A user's mistake prints one line and exits with 2; there is no traceback."""
     try:
         tyro.extras.subcommand_cli_from_dict(VERBS, prog="sensorium", args=arguments, description=__doc__)
     except SensoriumError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise SystemExit(2) from None
+        _fail(str(error))
+    except OSError as error:  # a file that cannot be read or written
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -41,6 +41,8 @@ def write_embeddings(
     """
     if out.suffix not in (".parquet", ".npy"):
         raise ConfigError(f"{out}: embeddings go to a .parquet or .npy file")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, found {batch_size}")
     chosen = list(names) or list(model.modalities)
     for name in chosen:
         if name not in model.modalities:

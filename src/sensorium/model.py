@@ -26,6 +26,7 @@ from .core import (
     Spec,
     nearest,
 )
+from .core.device import find_device
 from .core.system import System
 from .data.collate import collate
 from .data.item import prepare
@@ -43,7 +44,7 @@ def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | t
     ``code`` names the user's own Python files or modules that the saved Spec refers to. Raises ConfigError for a
     directory that holds no model, CheckpointError for damaged or unfitting weights.
     """
-    directory = Path(path)
+    directory, place = Path(path), find_device(device)
     spec = read_spec(directory, code)
     system: System = spec.build()
     modalities = build_modalities(system, directory / "modalities")
@@ -51,7 +52,7 @@ def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | t
     weights, where = _weights(directory)
     check_names(dict(network.named_parameters()), weights, where)
     network.load_state_dict(weights, strict=False)  # names were checked; buffers are rebuilt
-    return Model(network.to(device).eval(), modalities, spec)
+    return Model(network.to(place).eval(), modalities, spec)
 
 
 def import_code(code: Collection[str | Path]) -> set[str]:
@@ -81,9 +82,9 @@ def import_code(code: Collection[str | Path]) -> set[str]:
             sys.path.insert(0, str(file.resolve().parent))  # as for a script: it may import its neighbours
             try:
                 found.loader.exec_module(module)
-            except BaseException:
+            except (SyntaxError, ImportError) as error:
                 del sys.modules[name]
-                raise
+                raise ConfigError(f"{given}: cannot be imported: {error}") from None
         names.add(name)
     return names
 
@@ -280,7 +281,7 @@ class Model:
 
     def _write(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
         language = self.network.language
-        words = self.modalities[language]
+        words: Any = self.modalities[language]
         turns = [max((segment.turn for segment in sample.segments), default=0) for sample in samples]
         known = [[s for s in sample.segments if s.modality in self.modalities] for sample in samples]
         ordinals = [

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -30,6 +30,7 @@ from .evaluation.report import write_report
 from .evaluation.report.folder import VALIDATION
 from .modalities import standard
 from .model import Model, build_modalities, import_code, read_spec, save_modalities, write_spec
+from .nn.architectures.unified import Unified
 from .recipes import find
 from .training.distributed import World
 from .training.lock import locked
@@ -144,9 +145,8 @@ def train(plan: Plan, *, world: World | None = None, console: Console | None = N
         if world.first:
             _write_facts(out, network, world)
         # A sharded model cannot be used by one rank alone, so FSDP2 runs do without looks on the way.
-        looks = (
-            ready.held_out is not None and world.first and (world.size == 1 or training.distribution == "ddp")
-        )
+        looks = world.first and (world.size == 1 or training.distribution == "ddp")
+        held_out = ready.held_out if looks else None
         trainer = Trainer(
             run=out,
             model=network,
@@ -156,7 +156,7 @@ def train(plan: Plan, *, world: World | None = None, console: Console | None = N
             sources=ready.sources,
             training=training,
             world=world,
-            validate=_validate(out, modalities, spec, ready.held_out) if looks else None,
+            validate=_validate(out, modalities, spec, held_out) if held_out is not None else None,
             console=console,
         )
         return trainer.run()
@@ -257,7 +257,8 @@ def follow_data(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
         if "stem" in encoder.arguments:
             spec = spec.set(f"{path}.stem.channels", modalities[name].blank().shape[-1])
         elif "vocabulary" in encoder.arguments:
-            spec = spec.set(f"{path}.vocabulary", modalities[name].vocabulary_size)
+            words: Any = modalities[name]
+            spec = spec.set(f"{path}.vocabulary", words.vocabulary_size)
     return spec
 
 
@@ -280,7 +281,7 @@ def _validate(
 
     def validate(network: nn.Module) -> dict[str, Any]:
         tasks = [Retrieval(limit=_VALIDATED), Caption(limit=8, max_new_tokens=32), Answer(limit=16)]
-        model = Model(network, modalities, spec)
+        model = Model(cast(Unified, network), modalities, spec)
         found = evaluate(model, source, name=VALIDATION, tasks=tasks, limit=_VALIDATED, gallery=12)
         found.write(out / "evaluation" / VALIDATION)
         write_report(out)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from nn.toys import model, sample
+from nn.toys import batch, model, sample
 from training.kit import Poison, broken, exact, objectives, samples, trainer
 
 from sensorium.core import DataError, SensoriumError
@@ -53,7 +53,7 @@ def train(
     seen: list[float] = []
 
     def look(network):
-        found = network(_batch())
+        found = network(batch([sample(0), sample(1, ("caption",))]))
         seen.append(float(found.language.logits.detach().double().square().mean()))
         return {"figures": {"toy R@1": seen[-1]}, "examples": []}
 
@@ -95,12 +95,6 @@ def train(
         "names": sorted(trained.named),
         "files": sorted(p.name for p in Path(run).iterdir()),
     }
-
-
-def _batch():
-    from nn.toys import batch
-
-    return batch([sample(0), sample(1, ("caption",))])
 
 
 def _one(rank: int, size: int, jobs: list[dict[str, Any]], meeting: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
+import pickle  # between our own processes only, never from a file
 import signal
 import threading
 import time

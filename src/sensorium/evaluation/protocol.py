@@ -31,7 +31,7 @@ class Predictor(Protocol):
     def modalities(self) -> Mapping[str, Modality]:
         """The modalities that the model knows, by name."""
 
-    def embed(self, *, batch_size: int = 64, **values: Sequence[Any]) -> Float[Tensor, "n d"]:
+    def embed(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n d"]:
         """Unit-length embeddings of the values of one modality, given by its name as the keyword."""
 
     def complete(
@@ -40,7 +40,7 @@ class Predictor(Protocol):
         """The text that continues the non-target segments of each sample."""
 
     def classify(
-        self, labels: Sequence[str], templates: Sequence[str], **values: Sequence[Any]
+        self, labels: Sequence[str], templates: Sequence[str], **values: Any
     ) -> Float[Tensor, "n labels"]:
         """Zero-shot probabilities; a class is the mean of the embeddings of its filled-in templates."""
 

@@ -69,5 +69,9 @@ def unified(size: str = "tiny") -> Spec:
             "masked_patches": Spec(MaskedPatches, weight=0.5),
         },
         contrastive=Spec(Contrastive, weight=2.0),
-        training=Spec(Training, loading=Spec(Loading, batch=batch), optimizer=Spec(Muon, lr=rate, others=Spec(AdamW, lr=rate / 2))),
+        training=Spec(
+            Training,
+            loading=Spec(Loading, batch=batch),
+            optimizer=Spec(Muon, lr=rate, others=Spec(AdamW, lr=rate / 2)),
+        ),
     )

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..core.device import find_device
 from ..core.errors import ConfigError, nearest
 
 _T = TypeVar("_T")
@@ -70,7 +71,7 @@ class World:
 @contextmanager
 def world(device: str | None = None) -> Iterator[World]:
     """Join the processes that ``torchrun`` started, or be alone."""
-    gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
+    gpu = torch.cuda.is_available() if device is None else find_device(device).type == "cuda"
     local = int(os.environ.get("LOCAL_RANK", 0))
     place = torch.device("cuda", local) if gpu else torch.device("cpu")
     if gpu:

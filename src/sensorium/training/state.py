@@ -66,7 +66,9 @@ def restore(
             fill(state[key], value)
 
 
-def _expected(named: Named, moments: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _expected(
+    named: Named, moments: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     """All that the optimizer keeps, for each parameter of which the file has anything."""
     has = {place.partition("/")[2] for place in moments}
     keys = {

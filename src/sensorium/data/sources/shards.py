@@ -175,6 +175,9 @@ def expand_shards(pattern: str) -> list[Path]:
         except ImportError:
             reason = "shard patterns need braceexpand: pip install 'sensorium[data]'"
             raise CapabilityError(reason) from None
+        for low, high in re.findall(r"\{(\d+)\.\.(\d+)", pattern):  # braceexpand makes a list of every range
+            if abs(int(high) - int(low)) >= _MOST_SHARDS:
+                raise ConfigError(f"{pattern}: names more than {_MOST_SHARDS:,} shards")
         try:
             names = list(itertools.islice(braceexpand(pattern), _MOST_SHARDS + 1))
         except ValueError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -104,6 +105,11 @@ class Unified(nn.Module):
             }
         )
 
+    @property
+    def _words(self) -> TokenEncoder:
+        """The encoder whose tokens are written."""
+        return cast(TokenEncoder, self.encoders[self.language])
+
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """Everything the batch has data for; a part without data runs on no rows, so that all ranks agree.
 
@@ -151,7 +157,7 @@ class Unified(nn.Module):
 
     def decode(self, state: Decoding, ids: Int[Tensor, "b 1"]) -> Float[Tensor, "b v"]:
         """Logits of the token that follows ``ids``, the newest tokens of the segment being written."""
-        encoder, kind, place = self.encoders[self.language], self.kinds[self.language], dense(len(ids), 1)
+        encoder, kind, place = self._words, self.kinds[self.language], dense(len(ids), 1)
         x = encoder.embed(ids, start=state.position).flatten(0, 1)
         x = self.trunk(x, place, everything(), kind=kind, stop=self.alone, caches=state.alone)
         new = torch.ones_like(ids, dtype=torch.bool)
@@ -191,7 +197,7 @@ class Unified(nn.Module):
         return Embedding(self.contrastive_head(name, rows, lengths[chosen]), read.stream.owner[chosen])
 
     def _logits(self, features: Float[Tensor, "m d"]) -> Float[Tensor, "m v"]:
-        return self.language_head(features, self.encoders[self.language].embedding.weight)
+        return self.language_head(features, self._words.embedding.weight)
 
     def _next_tokens(self, read: Read, rows: Float[Tensor, "m d"]) -> TokenPrediction:
         """Every token of a target but the first is predicted from the one before."""
