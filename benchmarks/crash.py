@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,13 @@ def steps_logged(run: Path) -> int:
     return log.read_bytes().count(b"\n") if log.is_file() else 0
 
 
-def is_saving(run: Path) -> bool:
-    return any((run / "checkpoints").glob(".step-*.tmp"))
+def unfinished(run: Path) -> set[tuple[str, int]]:
+    """The temporary folders of saves, by name and inode: a later save of the same step has another."""
+    found = set()
+    for folder in (run / "checkpoints").glob(".step-*.tmp"):
+        with suppress(FileNotFoundError):  # the save has just ended
+            found.add((folder.name, folder.stat().st_ino))
+    return found
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> bool:
@@ -117,14 +122,20 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> bool:
 
 def kill_once(data: Path, run: Path, steps: int, workers: int, kill: Kill) -> dict[str, Any] | None:
     """Start or go on, and kill as planned; None if the run ended before."""
-    before = Checkpoints(run / "checkpoints").newest()[0]
-    resumed = int(before.name.removeprefix("step-")) if before is not None else 0
+    newest = Checkpoints(run / "checkpoints").newest()[0]
+    state = json.loads((newest / "state.json").read_text()) if newest is not None else {"step": 0, "log": 0}
+    log, left = run / "log.jsonl", unfinished(run)
+    size = log.stat().st_size if log.is_file() else 0
     with training(data, run, steps, workers) as process:
         if kill.kind != "start":
-            # The log is cut when the run resumes, and grows from there.
-            if not wait_until(lambda: steps_logged(run) in range(resumed + kill.steps, steps), process):
-                return None
-            if kill.kind == "save" and not wait_until(lambda: is_saving(run), process):
+            # What was logged after the checkpoint is cut first; from there the log grows.
+            happenings = [
+                lambda: size == state["log"] or log.stat().st_size < size,
+                lambda: steps_logged(run) >= state["step"] + kill.steps,
+            ]
+            if kill.kind == "save":
+                happenings.append(lambda: bool(unfinished(run) - left))
+            if not all(wait_until(happening, process) for happening in happenings):
                 return None
         time.sleep(kill.delay)
         if process.poll() is not None:
@@ -133,9 +144,10 @@ def kill_once(data: Path, run: Path, steps: int, workers: int, kill: Kill) -> di
     newest, damaged = Checkpoints(run / "checkpoints").newest()
     return {
         "kind": kill.kind,
+        "resumed": state["step"],
         "logged": steps_logged(run),
         "checkpoint": newest.name if newest is not None else "none",
-        "inside a save": is_saving(run),
+        "cut": bool(unfinished(run) - left),
         "damaged": len(damaged),
     }
 
@@ -204,15 +216,22 @@ def main() -> None:
     found = measure(kills, arguments.seed, arguments.workers)
     table(
         f"{len(found['kills'])} kills in {found['steps']} steps",
-        ("killed while", "steps logged", "newest whole checkpoint", "a save was cut", "damaged"),
+        ("killed in", "resumed from", "steps logged", "newest checkpoint", "a save was cut", "damaged"),
         [
-            (k["kind"], k["logged"], k["checkpoint"], "yes" if k["inside a save"] else "", k["damaged"] or "")
+            (
+                k["kind"],
+                k["resumed"],
+                k["logged"],
+                k["checkpoint"],
+                "yes" if k["cut"] else "",
+                k["damaged"] or "",
+            )
             for k in found["kills"]
         ],
     )
     rows = [(name, "equal" if same else "DIFFERENT") for name, same in found["equal"].items()]
     table("against the run that was left alone", ("", "sha256"), rows)
-    cut = sum(k["inside a save"] for k in found["kills"])
+    cut = sum(k["cut"] for k in found["kills"])
     if (
         len(found["kills"]) < kills
         or not all(found["equal"].values())

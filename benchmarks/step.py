@@ -2,7 +2,8 @@
 
 The rate of square fp32 products (the best of several sizes) is measured in the same process with the same
 threads, before and after every step, so that a busy machine slows both. The step is what the trainer does:
-forward, backward, clipping, AdamW and the moving average of weights. Loading is not part of it.
+forward, backward, clipping, optimizer and the moving average of weights. Only the operations of the forward and
+backward passes count as work; those of the optimizer are part of the time alone. Loading is not part of it.
 """
 
 from __future__ import annotations
@@ -186,10 +187,11 @@ def profiled(call: Callable[[], object], times: int) -> dict[str, float]:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     trainee = Trainee(arguments.recipe, arguments.overrides)
-    batch = make_batch(trainee.modalities, arguments.batch)
+    size = arguments.batch or trainee.training.loading.batch
+    batch = make_batch(trainee.modalities, size)
 
     run = partial(trainee.step, batch)
-    operations = count_operations(run)
+    operations = count_operations(partial(trainee.losses, [batch]))
     products = Products()
     run()
     wall, cpu, seconds, rates = [], [], [], []
@@ -205,9 +207,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "recipe": arguments.recipe,
         "overrides": arguments.overrides,
-        "batch": arguments.batch,
+        "batch": size,
         "parameters": sum(parameter.numel() for parameter in trainee.model.parameters()),
-        "GFLOP of a step": round(operations / 1e9, 1),
+        "GFLOP of forward and backward": round(operations / 1e9, 1),
         "seconds of a step": figure(seconds),
         "matrix-product rate, GFLOP/s": figure(rates),
         "share by the clock": figure(wall),
@@ -220,9 +222,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="unified:small")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, help="samples; by default the recipe's")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--times", type=int, default=9, help="measured steps")
+    parser.add_argument("--times", type=int, default=5, help="measured steps")
     parser.add_argument("--quick", action="store_true", help="3 steps of 16 samples; nothing is written")
     parser.add_argument("overrides", nargs="*", help="settings as path=value")
     arguments = parser.parse_args()
@@ -231,7 +233,7 @@ def main() -> None:
     limit_threads(arguments.threads)
     before = load()
     found = measure(arguments)
-    figures(f"training step of {arguments.recipe}, batch {arguments.batch} (target share {TARGET})", found)
+    figures(f"training step of {arguments.recipe}, batch {found['batch']} (target share {TARGET})", found)
     table("where the time goes", ("operators", "share"), list(found["profile"].items()))
     if not arguments.quick:
         print(save("step", found, load_before=before))

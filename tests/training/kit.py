@@ -17,6 +17,7 @@ from sensorium.core import DataError, Modality, Sample, Spec
 from sensorium.data.sources.source import Source
 from sensorium.objectives import Contrastive, MaskedPatches, MaskedTokens, NextToken, Objective
 from sensorium.training.distributed import World
+from sensorium.training.muon import Muon
 from sensorium.training.rules import Rule
 from sensorium.training.settings import Duration
 from sensorium.training.trainer import Trainer, Training
@@ -102,13 +103,15 @@ def trainer(
     console: Console | None = None,
 ) -> Trainer:
     """A trainer of the toy model; ``settings`` are paths into Training, such as ``loading.batch``;
-    ``freeze`` is the pattern of what is to be frozen.
+    ``freeze`` is the pattern of what is to be frozen, ``muon`` the learning rate of that optimizer.
     """
     spec = Spec(Training, validate=0, duration=Spec(Duration, steps=6))
     defaults = {"loading.batch": 6, "optimizer.lr": 3e-3, "loading.corrupt": 0.3}
     for path, value in (defaults | dict(settings or {})).items():
         if path == "freeze":
             path, value = "rules", [Spec(Rule, pattern=value, rate=0.0)]
+        elif path == "muon":
+            path, value = "optimizer", Spec(Muon, lr=value)
         spec = spec.set(path, value)
     return Trainer(
         run=run,

@@ -20,7 +20,7 @@ import torch.multiprocessing
 from nn.toys import batch, model, sample
 from training.kit import Poison, broken, exact, objectives, samples, trainer
 
-from sensorium.core import DataError, SensoriumError
+from sensorium.core import SensoriumError
 from sensorium.objectives import Contrastive
 from sensorium.training import checkpoint
 from sensorium.training import trainer as module
@@ -57,16 +57,6 @@ def train(
         seen.append(float(found.language.logits.detach().double().square().mean()))
         return {"figures": {"toy R@1": seen[-1]}, "examples": []}
 
-    trained = trainer(
-        Path(run),
-        settings=settings,
-        items=chosen,
-        network=network,
-        losses=losses,
-        contrastive=Contrastive(weight=2.0) if contrastive else None,
-        world=world,
-        validate=look if validate else None,
-    )
     real_step, real_write = Trainer._step, checkpoint._write
 
     def step(self, load):
@@ -81,8 +71,18 @@ def train(
 
     module.Trainer._step, checkpoint._write = step, write
     try:
+        trained = trainer(
+            Path(run),
+            settings=settings,
+            items=chosen,
+            network=network,
+            losses=losses,
+            contrastive=Contrastive(weight=2.0) if contrastive else None,
+            world=world,
+            validate=look if validate else None,
+        )
         outcome = trained.run()
-    except (SensoriumError, DataError) as error:
+    except SensoriumError as error:
         return {"error": type(error).__name__, "said": str(error)}
     finally:
         module.Trainer._step, checkpoint._write = real_step, real_write

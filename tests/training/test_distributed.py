@@ -107,6 +107,14 @@ def test_in_some_steps_only_one_rank_has_pictures():
     assert lonely >= 2
 
 
+def test_muon_is_the_same_over_replicas_and_refuses_shards(tmp_path):
+    jobs = {"muon": {"settings": BASE | {"muon": 1e-3, "loading.accumulate": 2}}}
+    _ranks(1, tmp_path, {f"{name}-one": job for name, job in jobs.items()})
+    _ranks(2, tmp_path, {f"{name}-{how}": _with(job, how) for name, job in jobs.items() for how in WAYS})
+    _assert_close(tmp_path / "muon-ddp", tmp_path / "muon-one")
+    assert _found(tmp_path / "muon-fsdp", 1)["said"].startswith("Muon needs whole matrices")
+
+
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one(trained, case, how):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nn.toys import model
 from rich.console import Console
 from training.kit import lines, plain, samples, trainer
 
@@ -157,6 +158,35 @@ def test_accumulation_resumes_too(tmp_path, monkeypatch):
         with pytest.raises(Power):
             _trainer(tmp_path / "cut", **settings).run()
     _until_done(tmp_path / "cut", **settings)
+    _assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_muon_resumes_too(tmp_path, monkeypatch):
+    settings = {"muon": 1e-3}
+    _until_done(tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 5)
+        with pytest.raises(Power):
+            _trainer(tmp_path / "cut", **settings).run()
+    _until_done(tmp_path / "cut", **settings)
+    _assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_model_that_draws_random_numbers_resumes_too(tmp_path, monkeypatch):
+    def dropped(run: Path) -> Trainer:
+        network = model()
+        for block in network.trunk.blocks:
+            block.norm_attention = torch.nn.Sequential(block.norm_attention, torch.nn.Dropout(0.5))
+        settings = {"duration.steps": STEPS, "saving.steps": 3, "average": 0.9}
+        return trainer(run, items=ITEMS, settings=settings, network=network)
+
+    assert dropped(tmp_path / "whole").run().finished
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 5)
+        with pytest.raises(Power):
+            dropped(tmp_path / "cut").run()
+    torch.manual_seed(99)
+    assert dropped(tmp_path / "cut").run().finished
     _assert_same(tmp_path / "cut", tmp_path / "whole")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -89,7 +90,7 @@ class Spec:
         values = {}
         for name, parameter in known.items():
             if name in self.arguments or isinstance(parameter.default, Spec):
-                keep = "Spec" in _annotation(parameter)
+                keep = re.search(r"\bSpec\b", _annotation(parameter)) is not None
                 value = getattr(self, name)
                 values[name] = value if keep else _build(value)
         return self.cls(**values)
@@ -154,9 +155,14 @@ class Spec:
 
         Raises ConfigError naming ``where`` for any other module, an unknown class or an unknown argument.
         """
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"{where}: expected an object that names a class, found {type(data).__name__}")
         module, _, qualname = str(data.get(_CLASS_KEY, "")).partition(":")
-        package = __name__.partition(".")[0]
-        if module not in modules and module.partition(".")[0] != package:
+        package, *inner = module.split(".")
+        ours = (
+            package == __name__.partition(".")[0] and "__main__" not in inner
+        )  # importing that would run it
+        if module not in modules and not ours:
             raise ConfigError(
                 f"{where}: names the class {module}:{qualname}, which is outside this package; "
                 f"if the file is yours and you trust it, name its module on the command line (--code FILE.py)"
@@ -167,7 +173,7 @@ class Spec:
                 found = getattr(found, part)
         except (ImportError, AttributeError):
             raise ConfigError(f"{where}: there is no class {module}:{qualname}") from None
-        if not callable(found) or getattr(found, "__module__", None) != module:
+        if not isinstance(found, type) or found.__module__ != module:
             raise ConfigError(f"{where}: {module}:{qualname} is not a class defined there")
         arguments = {
             name: _load(value, modules, f"{where}.{name}")

@@ -48,7 +48,7 @@ class Draws:
     """
 
     turns: int = 2
-    withhold: float = 0.9
+    withhold: float = 0.5
     corrupt: float = 0.1
 
 

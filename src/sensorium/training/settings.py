@@ -54,7 +54,7 @@ class Loading:
     workers: int = 0
     cache_mb: int = 1024
     turns: int = 2
-    withhold: float = 0.9
+    withhold: float = 0.5
     corrupt: float = 0.1
 
     def __post_init__(self) -> None:
