@@ -45,6 +45,7 @@ SETTINGS = (
     "modalities.audio.shift_seconds=0.05",
     "modalities.audio.mask_frequency=6",
     "modalities.audio.mask_time=4",
+    "training.loading.withhold=0.9",
 )
 
 

@@ -1,4 +1,4 @@
-"""The loader: the same loads for any number of workers, ranks and micro-batches, and nothing lost to a broken sample."""
+"""The loader: the same loads for any number of workers, ranks and micro-batches; a broken sample costs only itself."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sensorium.training.rules import Rule
 
 def _train(net, optimizer, steps):
     losses = []
-    for step in range(steps):
+    for _ in range(steps):
         set_rate(optimizer, 4e-3)
         found = net(batch([sample(i) for i in range(8)])).language
         loss = torch.nn.functional.cross_entropy(found.logits, found.target)

@@ -230,8 +230,20 @@ def test_a_flipped_byte_means_the_checkpoint_before_and_the_same_result(whole, t
     assert "the checkpoint is damaged; trying the one before" in said
     assert "resuming from step 3" in said
     _assert_same(tmp_path, whole)
-    steps = Checkpoints(tmp_path / "checkpoints").steps()
-    assert steps == [6, 8], "the damaged one does not count among those that are kept"
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(tmp_path, monkeypatch):
+    """Else the next damage would leave nothing to go back to."""
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 7)
+        with pytest.raises(Power):
+            _trainer(tmp_path).run()
+    (tmp_path / "checkpoints" / "step-000000006" / "state.json").unlink()
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert _trainer(tmp_path).run().step == 5
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [3, 5]
+    assert (tmp_path / "checkpoints" / "damaged-step-000000006").is_dir()
 
 
 def test_with_every_checkpoint_damaged_nothing_is_overwritten(tmp_path):
@@ -240,7 +252,7 @@ def test_with_every_checkpoint_damaged_nothing_is_overwritten(tmp_path):
         (tmp_path / "checkpoints" / f"step-{step:09d}" / "state.json").write_text("{}")
     before = (tmp_path / "log.jsonl").read_bytes()
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="every checkpoint of .* is damaged: choose another --out"):
+        with pytest.raises(CheckpointError, match=r"every checkpoint of .* is damaged: choose another --out"):
             _trainer(tmp_path).run()
     assert (tmp_path / "log.jsonl").read_bytes() == before
 

@@ -36,7 +36,7 @@ def test_later_rules_win_and_leave_alone_what_they_do_not_name():
 
 def test_a_rule_that_matches_nothing_is_refused_with_the_nearest_name():
     with pytest.raises(
-        ConfigError, match="'language_heads.bias' matches no parameter.*did you mean 'language_head"
+        ConfigError, match=r"'language_heads.bias' matches no parameter.*did you mean 'language_head"
     ):
         treatments(NAMED.items(), [Rule("language_heads.bias", rate=0.0)])
 
