@@ -73,15 +73,15 @@ class Orthogonal(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is evaluated again
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     shapes.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in shapes.items():
                 # Nesterov momentum, then all matrices of one shape at once.
-                gradients = [parameter.grad for parameter in parameters]
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 buffers = [self._buffer(parameter) for parameter in parameters]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])
@@ -90,7 +90,7 @@ class Orthogonal(torch.optim.Optimizer):
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, list(updates), alpha=-group["lr"] * scale)
 
-    def _buffer(self, parameter: nn.Parameter) -> Tensor:
+    def _buffer(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,6 +14,17 @@ from ..core.errors import ConfigError
 from .distributed import sharded
 from .rules import Rule, treatments
 from .settings import within
+
+
+class Optimizer(Protocol):
+    """What training asks of an optimizer; every one of torch fulfils it."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    def step(self) -> Any: ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class WarmupCosine:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_rate(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of every group, each with its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]

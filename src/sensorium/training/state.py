@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .average import Average
 from .checkpoint import Checkpoint, check_names
 from .distributed import fill, whole
+from .optimizer import Optimizer
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 _MUON = ("momentum_buffer",)
@@ -18,9 +19,7 @@ _MUON = ("momentum_buffer",)
 Named = Mapping[str, nn.Parameter]
 
 
-def snapshot(
-    named: Named, optimizer: torch.optim.Optimizer, average: Average | None
-) -> dict[str, dict[str, Tensor]]:
+def snapshot(named: Named, optimizer: Optimizer, average: Average | None) -> dict[str, dict[str, Tensor]]:
     """Whole tensors in main memory, by group and name. A collective: every rank calls it."""
     tensors = {
         "weights": {name: _host(parameter) for name, parameter in named.items()},
@@ -39,7 +38,7 @@ def restore(
     found: Checkpoint,
     where: Path,
     named: Named,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     average: Average | None,
 ) -> None:
     """Put a checkpoint's tensors where they belong. A collective.
@@ -66,9 +65,7 @@ def restore(
             fill(state[key], value)
 
 
-def _expected(
-    named: Named, moments: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def _expected(named: Named, moments: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
     """All that the optimizer keeps, for each parameter of which the file has anything."""
     has = {place.partition("/")[2] for place in moments}
     keys = {
