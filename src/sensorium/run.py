@@ -191,6 +191,9 @@ def _prepare(out: Path, ready: Ready, console: Console) -> None:
     modalities = build_modalities(system, None)
     for name, modality in modalities.items():
         modality.fit(_raws(name, modality, [source for source, _ in sources]))
+    final = follow_data(spec, modalities)
+    with torch.device("meta"):  # parts that do not fit are found before anything is written
+        final.model.build()
     save_modalities(modalities, out / "modalities")
     held_out = ready.held_out
     record = {
@@ -203,7 +206,7 @@ def _prepare(out: Path, ready: Ready, console: Console) -> None:
     }
     (out / "data.json").write_text(json.dumps(record, indent=1))
     (out / "asked.json").write_text(json.dumps(asked, indent=1))
-    write_spec(out, follow_data(spec, modalities))
+    write_spec(out, final)
     broken = sum(len(source.problems) for source, _ in sources)
     total = sum(len(source) for source, _ in sources)
     console.print(
