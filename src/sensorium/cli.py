@@ -345,11 +345,19 @@ def _evaluate(
 
 
 def _report(run: Path, console: Console, data: str) -> None:
-    from .evaluation.report import write_report
+    from .evaluation.report import Command, write_report
 
-    path = write_report(run)
-    figures = run / "evaluation.json"
-    console.print(f"\nthe report: {path}\nthe figures: {figures}", highlight=False, soft_wrap=True)
+    place, source = shlex.quote(str(run)), shlex.quote(data)
+    commands = [
+        Command("Ask it", f'sensorium ask {place} "your question" --image FILE'),
+        Command("Evaluate on other data", f"sensorium evaluate {place} --data DATA"),
+        Command("Embed a data set", f"sensorium embed {place} --data {source} --out embeddings.parquet"),
+        Command("Use it from Python", f"python -ic 'import sensorium; model = sensorium.load(\"{run}\")'"),
+    ]
+    path = write_report(run, commands=commands)
+    console.print(f"\nthe report:  {path}\nthe figures: {run / 'evaluation.json'}\nnext:", highlight=False)
+    for command in commands:
+        console.print(f"  {command.line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _say_next(console: Console, plan: Plan) -> None:

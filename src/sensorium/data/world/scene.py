@@ -36,9 +36,11 @@ _COUNT_PROBABILITIES = (0.3, 0.4, 0.3)  # of one, two and three objects
 _WIDEST = 60  # pixels: the largest sum of diameters that fits side by side with room to move
 _GAP = 1.5  # pixels between two objects' discs
 _MARGIN = 0.5  # pixels between a disc and the border
-_SLOPE = 0.75  # the offset across the layout axis is at most this share of the distance along it
+_SLOPE = (
+    0.45  # a row or column is at most so steep against its axis, so that nobody can take one for the other
+)
 _STEP = 3.0  # pixels between the x positions of a vertical layout, so that left to right is defined
-_CANDIDATES = 64  # placements drawn at once
+_CANDIDATES = 192  # placements drawn at once
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,11 @@ def _place(
     slack = SIDE - _MARGIN - radii[-1] - nearest[-1]
     along = nearest + np.sort(rng.uniform(0, slack, (_CANDIDATES, count)), axis=1)  # (c, n)
     vertical = facts.relation == "above"
-    shares = rng.random((_CANDIDATES, count))
-    if vertical:  # a column leans to the right, so that the sound has its objects in the caption's order
-        shares = np.sort(shares, axis=1)
-    across = radii + _MARGIN + shares * (SIDE - 2 * (radii + _MARGIN))
+    first = rng.uniform(radii[0] + _MARGIN, SIDE - radii[0] - _MARGIN, (_CANDIDATES, 1))
+    most = _SLOPE * np.diff(along, axis=1)
+    # A column leans to the right, so that the sound has its objects in the caption's order.
+    drift = rng.uniform(np.minimum(_STEP, most) if vertical else -most, most)
+    across = first + np.concatenate([np.zeros((_CANDIDATES, 1)), np.cumsum(drift, axis=1)], axis=1)
     x, y = (across, along) if vertical else (along, across)
     starts = np.round(np.stack([x, y], axis=-1) * GRID) / GRID  # (c, n, 2)
 
