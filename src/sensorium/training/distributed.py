@@ -107,6 +107,7 @@ def spread(module: nn.Module, world: World, how: str) -> None:
         fully_shard(module, mesh=mesh, ignored_params=scalars)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the sum over ranks, not the mean
+        module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum
 
 
 def sync_gradients(module: Any, on: bool) -> None:
