@@ -217,11 +217,11 @@ def _place(
     slack = SIDE - _MARGIN - radii[-1] - nearest[-1]
     along = nearest + np.sort(rng.uniform(0, slack, (_CANDIDATES, count)), axis=1)  # (c, n)
     vertical = facts.relation == "above"
-    first = rng.uniform(radii[0] + _MARGIN, SIDE - radii[0] - _MARGIN, (_CANDIDATES, 1))
+    begin = rng.uniform(radii[0] + _MARGIN, SIDE - radii[0] - _MARGIN, (_CANDIDATES, 1))
     most = _SLOPE * np.diff(along, axis=1)
     # A column leans to the right, so that the sound has its objects in the caption's order.
     drift = rng.uniform(np.minimum(_STEP, most) if vertical else -most, most)
-    across = first + np.concatenate([np.zeros((_CANDIDATES, 1)), np.cumsum(drift, axis=1)], axis=1)
+    across = begin + np.concatenate([np.zeros((_CANDIDATES, 1)), np.cumsum(drift, axis=1)], axis=1)
     x, y = (across, along) if vertical else (along, across)
     starts = np.round(np.stack([x, y], axis=-1) * GRID) / GRID  # (c, n, 2)
 
