@@ -46,6 +46,7 @@ SETTINGS = (
     "modalities.audio.mask_frequency=6",
     "modalities.audio.mask_time=4",
     "training.loading.withhold=0.9",
+    "training.loading.batch=64",
 )
 
 

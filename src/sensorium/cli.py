@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .run import Plan
 
 #: Minutes of a demo that evaluation, looks on the way and the report take.
-_AFTER_TRAINING = 0.9
+_AFTER_TRAINING = 1.4
 
 
 def world(out: Path, samples: int = 10_000, seed: int = 0, clips: float = 0.1) -> None:

@@ -25,7 +25,7 @@ from ..training.trainer import Training
 
 #: width, depth, blocks that read a segment alone, heads, embedding, image side, image patch, batch, learning rate
 SIZES = {
-    "tiny": (128, 4, 2, 8, 128, 64, 8, 32, 4e-3),
+    "tiny": (128, 4, 2, 8, 128, 64, 8, 64, 4e-3),
     "small": (384, 8, 5, 6, 256, 128, 16, 128, 2e-3),
     "base": (768, 12, 8, 12, 512, 224, 16, 256, 1e-3),
 }
