@@ -106,8 +106,8 @@ def train(
         processes: ranks to start on this machine; on a CPU, one per core is fastest.
         device: cpu or cuda; by default cuda where there is one.
     """
-    from .launch import is_rank
     from .run import Plan
+    from .training.distributed import is_rank
 
     _require(data)
     duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
@@ -121,8 +121,8 @@ def train(
 
 def _train_here(plan: Plan, device: str | None, console: Console) -> None:
     """Train in this process, which may be one of several."""
-    from .launch import is_rank
     from .run import train as run_train
+    from .training.distributed import is_rank
     from .training.distributed import world as join
 
     with join(device) as here:
@@ -178,7 +178,7 @@ def evaluate(
     model = load(run, code=code, device=device)
     for place, path in enumerate(data):
         _evaluate(model, run, path, split, limit, template, first=place == 0, console=console)
-    _report(run, console, data[0])
+    _report(run, console, data[0], code)
 
 
 def ask(
@@ -288,7 +288,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 6.0, seed: int = 0) -> 
         f"the world: {samples} scenes in {place} ({time.monotonic() - started:.0f} s)", highlight=False
     )
     left = minutes - (time.monotonic() - started) / 60
-    budget = round(left - _AFTER_TRAINING, 2)
+    budget = round(max(left - _AFTER_TRAINING, 0.2), 2)
     train_data, look = str(summary.manifests["train"]), str(summary.manifests["validation"])
     arguments = ["train", "unified:tiny", f"training.seed={seed}", "--data", train_data, "--validation", look]
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
@@ -344,31 +344,47 @@ def _evaluate(
     )
 
 
-def _report(run: Path, console: Console, data: str) -> None:
+def _report(run: Path, console: Console, data: str, code: Sequence[str] = ()) -> None:
+    """Write the report, and say where it is and what to type next."""
     from .evaluation.report import Command, write_report
 
-    place, source = shlex.quote(str(run)), shlex.quote(data)
+    path, asks = shlex.quote(str(run)), _commands(run, data, code)
     commands = [
-        Command("Ask it", f'sensorium ask {place} "your question" --image FILE'),
-        Command("Evaluate on other data", f"sensorium evaluate {place} --data DATA"),
-        Command("Embed a data set", f"sensorium embed {place} --data {source} --out embeddings.parquet"),
+        Command("Ask it", asks["ask"]),
+        Command("Evaluate on other data", f"sensorium evaluate {path} --data DATA{_code(code)}"),
+        Command("Embed a data set", asks["embed"]),
         Command("Use it from Python", f"python -ic 'import sensorium; model = sensorium.load(\"{run}\")'"),
     ]
-    path = write_report(run, commands=commands)
-    console.print(f"\nthe report:  {path}\nthe figures: {run / 'evaluation.json'}\nnext:", highlight=False)
-    for command in commands:
-        console.print(f"  {command.line}", highlight=False, markup=False, soft_wrap=True)
+    page = write_report(run, commands=commands)
+    console.print(f"\nthe report:  {page}\nthe figures: {run / 'evaluation.json'}\nnext:", highlight=False)
+    _print_lines(console, [command.line for command in commands])
 
 
 def _say_next(console: Console, plan: Plan) -> None:
-    out, data = shlex.quote(str(plan.out)), shlex.quote(plan.data[0].rpartition("@")[0] or plan.data[0])
-    code = f" --code {shlex.quote(file)}" if (file := plan.recipe.partition(":")[0]).endswith(".py") else ""
+    from .data.sources.open import split_weight
+
+    file = plan.recipe.partition(":")[0]
+    commands = _commands(plan.out, split_weight(plan.data[0])[0], [file] if file.endswith(".py") else [])
     console.print("\ntrained. next:", highlight=False)
-    for line in (
-        f"sensorium evaluate {out} --data {data}{code}",
-        f'sensorium ask {out} "your question" --image FILE{code}',
-        f"sensorium embed {out} --data {data} --out embeddings.parquet{code}",
-    ):
+    _print_lines(console, [commands["evaluate"], commands["ask"], commands["embed"]])
+
+
+def _commands(run: Path, data: str, code: Sequence[str]) -> dict[str, str]:
+    """What to type to use a run, by verb."""
+    place, source, files = shlex.quote(str(run)), shlex.quote(data), _code(code)
+    return {
+        "evaluate": f"sensorium evaluate {place} --data {source}{files}",
+        "ask": f'sensorium ask {place} "your question" --image FILE{files}',
+        "embed": f"sensorium embed {place} --data {source} --out embeddings.parquet{files}",
+    }
+
+
+def _code(files: Sequence[str]) -> str:
+    return "".join(f" --code {shlex.quote(file)}" for file in files)
+
+
+def _print_lines(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -10,10 +10,6 @@ from collections.abc import Sequence
 
 from .core import ConfigError
 
-#: Set in the processes that ``launch`` starts.
-RANK = "RANK"
-
-
 #: glibc gives large blocks back to the system after each use, and faults them in again at the next; training on a
 #: CPU spends several percent of its time on that. These keep them.
 _ALLOCATOR = {
@@ -43,8 +39,3 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, ignored)
-
-
-def is_rank() -> bool:
-    """Whether this process was started by ``torchrun``."""
-    return RANK in os.environ

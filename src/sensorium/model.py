@@ -51,7 +51,7 @@ def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | t
     network = system.model.build()
     weights, where = _weights(directory)
     check_names(dict(network.named_parameters()), weights, where)
-    network.load_state_dict(weights, strict=False)  # names were checked; buffers are rebuilt
+    network.load_state_dict(network.state_dict() | weights)  # buffers are as built: they are not saved
     return Model(network.to(place).eval(), modalities, spec)
 
 
@@ -200,7 +200,7 @@ class Model:
         return (self.network.contrastive_head.scale * similarity).softmax(1)
 
     @torch.no_grad()
-    def score(self, sample: Sample) -> Float[Tensor, m]:
+    def score(self, sample: Sample) -> Float[Tensor, "m"]:
         """Log-probability (nats) of each target token of the sample given everything before it."""
         batch = collate([prepare(sample, self.modalities)], self.modalities).to(self.device)
         found = self.network(batch).language

@@ -23,7 +23,7 @@ from torch import nn
 
 from .core import ConfigError, DataError, Modality, Sample, Spec
 from .core.system import System
-from .data.sources.open import open_source, open_sources
+from .data.sources.open import open_source, open_sources, split_weight
 from .data.sources.source import Source
 from .evaluation import Answer, Caption, Retrieval, evaluate
 from .evaluation.report import write_report
@@ -167,7 +167,7 @@ def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Moda
         return open_source(given, modalities=known)
     for path in data:
         try:
-            return open_source(path.rpartition("@")[0] or path, modalities=known, split="validation")
+            return open_source(split_weight(path)[0], modalities=known, split="validation")
         except ConfigError:
             continue
     return None
@@ -175,20 +175,19 @@ def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Moda
 
 def _prepare(out: Path, ready: Ready, console: Console) -> None:
     sources = ready.sources
-    combinations = [
-        Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
-    ]
-    present = {name for counts in combinations for combination in counts for name in combination.split("+")}
-    spec = only_present(ready.spec, present)
     asked = {
-        "spec": spec.set("training.duration", Spec(Duration, epochs=1)).to_json(),
+        "spec": ready.spec.set("training.duration", Spec(Duration, epochs=1)).to_json(),
         "data": [[source.name, weight, len(source)] for source, weight in sources],
     }
     if (out / "spec.json").is_file():
         _same(json.loads((out / "asked.json").read_text()), json.loads(json.dumps(asked)), str(out))
         return
-    system: System = spec.build()
-    modalities = build_modalities(system, None)
+    combinations = [
+        Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
+    ]
+    present = {name for counts in combinations for combination in counts for name in combination.split("+")}
+    spec = only_present(ready.spec, present)
+    modalities = build_modalities(spec.build(), None)
     for name, modality in modalities.items():
         modality.fit(_raws(name, modality, [source for source, _ in sources]))
     final = follow_data(spec, modalities)

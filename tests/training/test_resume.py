@@ -150,19 +150,10 @@ def test_a_finished_run_has_nothing_left_to_do(whole, tmp_path):
     assert (run / "log.jsonl").read_bytes() == before
 
 
-def test_accumulation_resumes_too(tmp_path, monkeypatch):
-    settings = {"loading.accumulate": 2}
-    _until_done(tmp_path / "whole", **settings)
-    with monkeypatch.context() as patch:
-        _interrupt(patch, 5)
-        with pytest.raises(Power):
-            _trainer(tmp_path / "cut", **settings).run()
-    _until_done(tmp_path / "cut", **settings)
-    _assert_same(tmp_path / "cut", tmp_path / "whole")
-
-
-def test_muon_resumes_too(tmp_path, monkeypatch):
-    settings = {"muon": 1e-3}
+@pytest.mark.parametrize(
+    "settings", [{"loading.accumulate": 2}, {"muon": 1e-3}], ids=["accumulation", "muon"]
+)
+def test_other_settings_resume_too(tmp_path, monkeypatch, settings):
     _until_done(tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
         _interrupt(patch, 5)

@@ -20,16 +20,16 @@ class Stream:
     """
 
     values: Float[Tensor, "n t ..."] | Int[Tensor, "n t"]
-    lengths: Int[Tensor, n]
-    owner: Int[Tensor, n]  # which sample of the batch
-    order: Int[Tensor, n]  # which segment of that sample, from 0
-    ordinal: Int[Tensor, n]  # which of its modality within its turn, from 0
-    turn: Int[Tensor, n]  # 0: seen by every turn
-    content: Bool[Tensor, n]  # describes the thing itself, hence contrasted
-    target: Bool[Tensor, n]  # to be produced by the language head
-    hidden: Bool[Tensor, n]  # withheld from the rest of its sample
-    corrupt: Bool[Tensor, n]  # to be masked and reconstructed
-    seed: Int[Tensor, n]
+    lengths: Int[Tensor, "n"]
+    owner: Int[Tensor, "n"]  # which sample of the batch
+    order: Int[Tensor, "n"]  # which segment of that sample, from 0
+    ordinal: Int[Tensor, "n"]  # which of its modality within its turn, from 0
+    turn: Int[Tensor, "n"]  # 0: seen by every turn
+    content: Bool[Tensor, "n"]  # describes the thing itself, hence contrasted
+    target: Bool[Tensor, "n"]  # to be produced by the language head
+    hidden: Bool[Tensor, "n"]  # withheld from the rest of its sample
+    corrupt: Bool[Tensor, "n"]  # to be masked and reconstructed
+    seed: Int[Tensor, "n"]
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -42,7 +42,7 @@ class Stream:
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return replace(self, **moved)
 
-    def select(self, rows: Bool[Tensor, n] | Int[Tensor, m]) -> Stream:
+    def select(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> Stream:
         """The stream of some of its segments."""
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
@@ -57,7 +57,7 @@ class Batch:
 
     streams: Mapping[str, Stream]
     keys: tuple[str, ...]
-    concept: Int[Tensor, b]
+    concept: Int[Tensor, "b"]
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -14,7 +14,7 @@ class Embedding:
     """Unit-length vectors of the contrasted segments of one modality and the samples they stand for."""
 
     vectors: Float[Tensor, "n d"]
-    owner: Int[Tensor, n]
+    owner: Int[Tensor, "n"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class TokenPrediction:
     """
 
     logits: Float[Tensor, "m vocabulary"]
-    target: Int[Tensor, m]
-    owner: Int[Tensor, m]
-    weight: Float[Tensor, m]
+    target: Int[Tensor, "m"]
+    owner: Int[Tensor, "m"]
+    weight: Float[Tensor, "m"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PatchPrediction:
 
     values: Float[Tensor, "m p"]
     target: Float[Tensor, "m p"]
-    weight: Float[Tensor, m]
+    weight: Float[Tensor, "m"]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def uniform(seed: Int[Tensor, n], count: int) -> Float[Tensor, "n count"]:
+def uniform(seed: Int[Tensor, "n"], count: int) -> Float[Tensor, "n count"]:
     """Uniform numbers in [0, 1): entry (i, j) is a function of ``seed[i]`` and ``j`` (splitmix64, Steele 2014)."""
     x = seed[:, None] + torch.arange(1, count + 1, device=seed.device) * _GOLDEN
     x = (x ^ _shift(x, 30)) * _MIX1

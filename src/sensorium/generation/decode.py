@@ -20,7 +20,7 @@ class Writer(Protocol):
     """What decoding asks of a model: read a context once, then give logits token by token."""
 
     def prefill(
-        self, batch: Batch, segment: Int[Tensor, b], turn: Int[Tensor, b], ordinal: Int[Tensor, b]
+        self, batch: Batch, segment: Int[Tensor, "b"], turn: Int[Tensor, "b"], ordinal: Int[Tensor, "b"]
     ) -> Any: ...
 
     def decode(self, state: Any, ids: Int[Tensor, "b 1"]) -> Float[Tensor, "b v"]: ...
@@ -77,7 +77,7 @@ def write(
     return [row[: row.index(eos)] if eos in row else row for row in rows]
 
 
-def _choose(logits: Float[Tensor, "b v"], how: Decoding, generator: torch.Generator) -> Int[Tensor, b]:
+def _choose(logits: Float[Tensor, "b v"], how: Decoding, generator: torch.Generator) -> Int[Tensor, "b"]:
     if how.temperature == 0:
         return logits.argmax(1)
     if 0 < how.top_k < logits.shape[1]:

@@ -37,7 +37,7 @@ class Contrastive:
         self,
         embeddings: Mapping[str, Embedding],
         scale: Float[Tensor, ""],
-        concept: Int[Tensor, b],
+        concept: Int[Tensor, "b"],
     ) -> Contrast:
         """One loss in nats per pair of modalities that share at least two samples, and their average.
 
@@ -66,14 +66,14 @@ def _shared(a: Embedding, b: Embedding) -> tuple[Embedding, Embedding]:
     return Embedding(a.vectors[rows], a.owner[rows]), Embedding(b.vectors[columns], b.owner[columns])
 
 
-def _firsts(owner: Int[Tensor, n]) -> Int[Tensor, m]:
+def _firsts(owner: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
     """Rows that are the first of their sample."""
     repeated = (owner[:, None] == owner).tril(-1).any(1)
     return (~repeated).nonzero()[:, 0]
 
 
 def _symmetric(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], scale: Float[Tensor, ""], concept: Int[Tensor, n]
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], scale: Float[Tensor, ""], concept: Int[Tensor, "n"]
 ) -> Float[Tensor, ""]:
     logits = scale * a @ b.T
     same = (concept[:, None] == concept).to(logits.dtype)

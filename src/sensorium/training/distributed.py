@@ -68,6 +68,11 @@ class World:
             dist.barrier()
 
 
+def is_rank() -> bool:
+    """Whether this process was started by ``torchrun``."""
+    return "RANK" in os.environ
+
+
 @contextmanager
 def world(device: str | None = None) -> Iterator[World]:
     """Join the processes that ``torchrun`` started, or be alone."""
@@ -76,7 +81,7 @@ def world(device: str | None = None) -> Iterator[World]:
     place = torch.device("cuda", local) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(place)
-    if "RANK" not in os.environ:
+    if not is_rank():
         yield World(device=place)
         return
     dist.init_process_group("nccl" if gpu else "gloo")

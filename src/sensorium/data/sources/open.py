@@ -80,13 +80,13 @@ def open_sources(
 
     Raises what ``open_source`` raises, and ConfigError for a weight that is not a positive number.
     """
-    named = [_split_weight(text) for text in texts]
+    named = [split_weight(text) for text in texts]
     return [
         (open_source(path, modalities=modalities, split=split, root=root), weight) for path, weight in named
     ]
 
 
-def _split_weight(text: str) -> tuple[str, float]:
+def split_weight(text: str) -> tuple[str, float]:
     path, at, number = text.rpartition("@")
     if not at or os.path.exists(text):
         return text, 1.0

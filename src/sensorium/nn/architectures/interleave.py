@@ -23,10 +23,10 @@ class Interleaved:
 
     packing: Packing
     layout: Layout
-    kind: Int[Tensor, m]
+    kind: Int[Tensor, "m"]
 
 
-def interleave(streams: Sequence[Stream], lengths: Sequence[Int[Tensor, n]], samples: int) -> Interleaved:
+def interleave(streams: Sequence[Stream], lengths: Sequence[Int[Tensor, "n"]], samples: int) -> Interleaved:
     """Put the segments of each sample one after the other in their order, padded on the right.
 
     ``lengths`` are the token counts of the segments of each stream. The kind of a token is its stream's number.
@@ -58,8 +58,8 @@ def interleave(streams: Sequence[Stream], lengths: Sequence[Int[Tensor, n]], sam
 
 
 def _starts(
-    owner: Int[Tensor, n], order: Int[Tensor, n], length: Int[Tensor, n], samples: int
-) -> tuple[Int[Tensor, n], int]:
+    owner: Int[Tensor, "n"], order: Int[Tensor, "n"], length: Int[Tensor, "n"], samples: int
+) -> tuple[Int[Tensor, "n"], int]:
     """The place at which each segment starts, and the length of the longest sample."""
     total = torch.zeros(samples, dtype=length.dtype, device=length.device).index_add(0, owner, length)
     longest = int(total.max()) if samples else 0

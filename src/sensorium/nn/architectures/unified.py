@@ -52,9 +52,9 @@ class Decoding:
     """The state of generation: what has been read, and the segment that is being written."""
 
     layout: Layout
-    segment: Int[Tensor, b]
-    turn: Int[Tensor, b]
-    ordinal: Int[Tensor, b]
+    segment: Int[Tensor, "b"]
+    turn: Int[Tensor, "b"]
+    ordinal: Int[Tensor, "b"]
     alone: list[KVCache] = field(default_factory=list)
     together: list[KVCache] = field(default_factory=list)
     position: int = 0
@@ -147,7 +147,7 @@ class Unified(nn.Module):
         return self.contrastive_head(name, read.rows, read.encoded.lengths)
 
     def prefill(
-        self, batch: Batch, segment: Int[Tensor, b], turn: Int[Tensor, b], ordinal: Int[Tensor, b]
+        self, batch: Batch, segment: Int[Tensor, "b"], turn: Int[Tensor, "b"], ordinal: Int[Tensor, "b"]
     ) -> Decoding:
         """Read a batch of context; what is written next is segment ``segment`` of turn ``turn`` in each sample."""
         reads = {name: self.read(name, batch.streams[name]) for name in self.encoders}
@@ -223,6 +223,6 @@ class Unified(nn.Module):
         return PatchPrediction(self.patch_heads[name](rows[masked]), truth, _share(read.encoded.masked))
 
 
-def _share(masked: Bool[Tensor, "n t"]) -> Float[Tensor, m]:
+def _share(masked: Bool[Tensor, "n t"]) -> Float[Tensor, "m"]:
     """Equal weights that sum to one over the masked positions of each segment."""
     return (1.0 / masked.sum(1).clamp(min=1))[:, None].expand(masked.shape)[masked]

@@ -16,7 +16,7 @@ class Encoded:
     """
 
     tokens: Float[Tensor, "n t d"]
-    lengths: Int[Tensor, n]
+    lengths: Int[Tensor, "n"]
     masked: Bool[Tensor, "n t"]
     truth: Float[Tensor, "n t p"] | Int[Tensor, "n t"]
 
@@ -35,8 +35,8 @@ class Encoder(nn.Module):
     def forward(
         self,
         values: Tensor,
-        lengths: Int[Tensor, n],
-        corrupt: Bool[Tensor, n],
-        seed: Int[Tensor, n],
+        lengths: Int[Tensor, "n"],
+        corrupt: Bool[Tensor, "n"],
+        seed: Int[Tensor, "n"],
     ) -> Encoded:
         raise NotImplementedError

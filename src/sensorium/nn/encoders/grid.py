@@ -33,9 +33,9 @@ class GridEncoder(Encoder):
     def forward(
         self,
         values: Float[Tensor, "n *s c"],
-        lengths: Int[Tensor, n],
-        corrupt: Bool[Tensor, n],
-        seed: Int[Tensor, n],
+        lengths: Int[Tensor, "n"],
+        corrupt: Bool[Tensor, "n"],
+        seed: Int[Tensor, "n"],
     ) -> Encoded:
         sizes = values.shape[1:-1]
         short = [-size % p for size, p in zip(sizes, self.patch, strict=True)]

@@ -31,7 +31,7 @@ class Stem(nn.Module):
         super().__init__()
         self.patch, self.channels, self.width = patch, channels, width
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
         raise NotImplementedError
 
 
@@ -42,7 +42,7 @@ class LinearStem(Stem):
         super().__init__(patch=patch, channels=channels, width=width)
         self.project = nn.Linear(math.prod(patch) * channels, width)
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
         return self.project(patches(values, self.patch))
 
 
@@ -79,7 +79,7 @@ class ConvStem(Stem):
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:])
         self.project = nn.Linear(width, width)
 
-    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, n]) -> Float[Tensor, "n t d"]:
+    def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
         n = values.shape[0]
         lead = values.shape[1 : -1 - self.dims]
         x = values.reshape(n * math.prod(lead), *values.shape[-1 - self.dims :])

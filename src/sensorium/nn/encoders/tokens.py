@@ -29,9 +29,9 @@ class TokenEncoder(Encoder):
     def forward(
         self,
         values: Int[Tensor, "n t"],
-        lengths: Int[Tensor, n],
-        corrupt: Bool[Tensor, n],
-        seed: Int[Tensor, n],
+        lengths: Int[Tensor, "n"],
+        corrupt: Bool[Tensor, "n"],
+        seed: Int[Tensor, "n"],
     ) -> Encoded:
         count = values.shape[1]
         place = torch.arange(count, device=values.device)

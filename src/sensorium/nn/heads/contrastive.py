@@ -27,7 +27,9 @@ class ContrastiveHead(nn.Module):
     def scale(self) -> Float[Tensor, ""]:
         return self.log_scale.clamp(max=math.log(100.0)).exp()
 
-    def forward(self, name: str, rows: Float[Tensor, "m d"], lengths: Int[Tensor, n]) -> Float[Tensor, "n e"]:
+    def forward(
+        self, name: str, rows: Float[Tensor, "m d"], lengths: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n e"]:
         """``rows`` are the tokens of ``n`` segments, one segment after the other."""
         segment = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
         normed = self.norm(rows)

@@ -22,8 +22,3 @@ class KVCache:
             keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
         self.keys, self.values = keys, values
         return keys, values
-
-    def select(self, rows: Tensor) -> None:
-        """Keep some of the sequences."""
-        if self.keys is not None and self.values is not None:
-            self.keys, self.values = self.keys[rows], self.values[rows]

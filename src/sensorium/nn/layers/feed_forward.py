@@ -16,7 +16,7 @@ class MLP(nn.Module):
         self.activation = nn.GELU(approximate="tanh")
         self.down = nn.Linear(hidden, width)
 
-    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, m] | int) -> Float[Tensor, "m d"]:
+    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int) -> Float[Tensor, "m d"]:
         return self.down(self.activation(self.up(x)))
 
 
@@ -31,7 +31,7 @@ class ModalityExperts(nn.Module):
         super().__init__()
         self.experts = nn.ModuleList(MLP(width=width, hidden=hidden) for _ in range(experts))
 
-    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, m] | int) -> Float[Tensor, "m d"]:
+    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int) -> Float[Tensor, "m d"]:
         if isinstance(kind, int):
             return self.experts[kind](x, kind)
         places = [(kind == index).nonzero()[:, 0] for index in range(len(self.experts))]

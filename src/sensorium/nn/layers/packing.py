@@ -16,7 +16,7 @@ from torch import Tensor
 class Packing:
     """Where each of ``m`` rows stands among ``sequences * length`` places; ``index`` None: row i at place i."""
 
-    index: Int[Tensor, m] | None
+    index: Int[Tensor, "m"] | None
     sequences: int
     length: int
 
@@ -46,7 +46,7 @@ def dense(sequences: int, length: int) -> Packing:
     return Packing(None, sequences, length)
 
 
-def ragged_positions(lengths: Int[Tensor, n]) -> Int[Tensor, m]:
+def ragged_positions(lengths: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
     """0, 1, ... for each length in turn: the position of each packed row within its segment."""
     ends = lengths.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0

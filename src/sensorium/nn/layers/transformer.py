@@ -30,7 +30,7 @@ class Block(nn.Module):
         x: Float[Tensor, "m d"],
         packing: Packing,
         mask: Mask,
-        kind: Int[Tensor, m] | int = 0,
+        kind: Int[Tensor, "m"] | int = 0,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "m d"]:
         x = x + self.attention(self.norm_attention(x), packing, mask, cache)
@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         packing: Packing,
         mask: Mask,
         *,
-        kind: Int[Tensor, m] | int = 0,
+        kind: Int[Tensor, "m"] | int = 0,
         caches: Sequence[KVCache] | None = None,
         start: int = 0,
         stop: int | None = None,
