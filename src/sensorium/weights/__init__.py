@@ -1,0 +1,1 @@
+"""Others' weights: what their files hold, read and written strictly, and how their names map to ours."""
