@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from sensorium.core import ConfigError
 from sensorium.modalities.spectrogram import LogMel, _mel, mel_filters
@@ -55,7 +57,8 @@ def test_equals_the_definition():
         samples, 200, 80, window=torch.hann_window(200), center=True, pad_mode="constant", return_complex=True
     )
     power = stft.abs().square().T[:13]
-    expected = (power @ mel_filters(rate=8_000, window=200, mels=20, low=100.0, high=4_000.0) + 1e-6).log()
+    filters = mel_filters(rate=8_000, window=200, mels=20, low=100.0, high=4_000.0).float()
+    expected = (power @ filters + 1e-6).log()
     assert torch.allclose(log_mel(samples), expected, atol=1e-4)
 
 
@@ -64,3 +67,43 @@ def test_number_of_frames(length):
     for hop in (128, 256, 512):
         log_mel = LogMel(rate=16_000, window=512, hop=hop, mels=40, low=0.0, high=8_000.0)
         assert log_mel(torch.zeros(length)).shape == (math.ceil(length / hop), 40)
+
+
+@pytest.mark.parametrize(
+    ("scale", "equal_area"), [("htk", False), ("htk", True), ("slaney", False), ("slaney", True)]
+)
+def test_filters_are_those_of_transformers(scale, equal_area):
+    expected = mel_filter_bank(
+        513, 64, 50.0, 14_000.0, 48_000, norm="slaney" if equal_area else None, mel_scale=scale
+    )
+    found = mel_filters(
+        rate=48_000, window=1_024, mels=64, low=50.0, high=14_000.0, scale=scale, equal_area=equal_area
+    )
+    assert (found - torch.from_numpy(expected)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("length", [1, 7, 150, 999, 1_000, 1_001])
+def test_every_setting_equals_the_definition(length):
+    samples = torch.randn(length, generator=torch.Generator().manual_seed(0))
+    settings = {"rate": 8_000, "window": 200, "hop": 80, "mels": 20, "low": 100.0, "high": 4_000.0}
+    common = {"edges": "reflect", "last_frame": True, "double": True, "floor": 1e-10}
+    power = spectrogram(
+        samples.numpy(), window_function(200, "hann"), 200, 80, power=2.0,
+        mel_filters=mel_filters(**{k: v for k, v in settings.items() if k != "hop"}).numpy(),
+    ).T  # fmt: skip
+    for unit, factor in (("bel", 1), ("decibel", 10)):
+        found = LogMel(**settings, **common, unit=unit)(samples)
+        assert found.shape == (length // 80 + 1, 20)
+        assert np.abs(found.numpy() - factor * np.log10(power)).max() < 1e-5
+        close = LogMel(**settings, **common, unit=unit, span=1.5)(samples)
+        assert torch.allclose(close, found.clamp_min(found.max() - 1.5), atol=1e-5)
+    natural = LogMel(**settings, **common | {"floor": 0.5})(samples)
+    assert np.abs(natural.numpy() - np.log(power + 0.5)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"unit": "sone"}, {"edges": "wrap"}, {"scale": "bark"}, {"floor": 0.0}, {"span": -1.0}]
+)
+def test_wrong_settings(wrong):
+    with pytest.raises(ConfigError, match=r"LogMel|mel scale"):
+        LogMel(**{"rate": 8_000, "window": 200, "hop": 80, "mels": 20, "low": 100.0, "high": 4_000.0} | wrong)

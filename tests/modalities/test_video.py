@@ -238,6 +238,16 @@ def test_size_and_show():
     assert "3 frames, 1.50 s" in shown
 
 
+def test_short_films_can_be_filled():
+    assert spread(1, 3, fill=True) == [0, 0, 0]
+    assert spread(3, 4, fill=True) == [0, 1, 1, 2]
+    assert spread(4, 4, fill=True) == [0, 1, 2, 3]
+    filled = Video(frames=4, size=16, fill=True)
+    prepared = filled.prepare(Clip(greys(3), 1.0))
+    assert prepared.shape == filled.blank().shape == (4, 16, 16, 3)
+    assert torch.equal(prepared[[0, 1, 3]], VIDEO.prepare(Clip(greys(3), 1.0)))
+
+
 def test_blank_is_like_a_prepared_clip():
     prepared = VIDEO.prepare(Clip(greys(1), 1.0))
     assert VIDEO.blank().shape == prepared.shape

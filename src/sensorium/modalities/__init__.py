@@ -6,12 +6,27 @@ from ..core import Modality
 from .audio import Audio
 from .frames import Clip
 from .image import Image
+from .mel_picture import MelPicture
+from .pretrained_text import PretrainedText
 from .series import Series
 from .sound_file import Sound
 from .text import Text
 from .video import Video
+from .waveform import Waveform
 
-__all__ = ["Audio", "Clip", "Image", "Series", "Sound", "Text", "Video", "standard"]
+__all__ = [
+    "Audio",
+    "Clip",
+    "Image",
+    "MelPicture",
+    "PretrainedText",
+    "Series",
+    "Sound",
+    "Text",
+    "Video",
+    "Waveform",
+    "standard",
+]
 
 
 def standard() -> dict[str, Modality]:

@@ -60,9 +60,12 @@ def decode(handle: BinaryIO, limits: Limits) -> Clip:
     raise DataError(f"not an MP4, WebM, MPEG, GIF or WebP file: {beginning(head)}")
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """The middles of ``wanted`` equal parts of ``count`` frames; all frames if there are not so many."""
-    if count <= wanted:
+def spread(count: int, wanted: int, *, fill: bool = False) -> list[int]:
+    """The middles of ``wanted`` equal parts of ``count`` frames.
+
+    If there are not so many: all frames once, or with ``fill`` some of them more than once.
+    """
+    if count <= wanted and not fill:
         return list(range(count))
     return [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
 

@@ -8,14 +8,16 @@ from typing import Any, BinaryIO, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..core import ConfigError, DataError, Modality
+from ..core import ConfigError, DataError, Modality, nearest
 from . import html
 from .files import GIB, beginning, is_source, open_source, peek
-from .pixels import augment, decoding, normaliser, rgb, rgb_array, square
+from .geometry import Step, apply_steps, chosen_steps, result_shape
+from .pixels import COLOURS, augment, check_augmentation, decoding, normaliser, rgb, rgb_array
 
+_SIZE = 64  # pixels, if nothing is said
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _LEAST_DRAFT = 256  # pixels: a JPEG is never decoded smaller than is good to look at
 _warnings_lock = threading.Lock()
@@ -23,13 +25,18 @@ _warnings_lock = threading.Lock()
 
 @final
 class Image(Modality):
-    """Pictures as normalised squares.
+    """Pictures of one size, as normalised numbers or as bytes.
 
-    ``read`` gives uint8 [h, w, 3], upright (EXIF), with transparent parts on white. A JPEG more than twice
-    larger than needed is decoded at a reduced scale, which is several times faster. ``prepare`` resizes the
-    central square to ``size`` pixels (antialiased bicubic) and returns ``(value / 255 - mean) / std`` as
-    float32 [size, size, 3], rows first. In training, ``flip`` mirrors half of the pictures and ``shift``
-    moves them by up to that many pixels. Pictures of more than ``max_pixels`` are refused before decoding.
+    ``read`` gives uint8 [h, w, 3]. ``prepare`` takes the ``geometry``, steps that end in one size (by default the
+    central square of ``size`` pixels, 64 if not given), and returns ``(value / 255 - mean) / std`` as float32
+    [rows, columns, 3], or the bytes as they are if ``mean`` is None, as networks of public checkpoints
+    take them (``nn.encoders.pixels.Pixels`` normalises there, on the device). In training, ``flip`` mirrors half of
+    the pictures and ``shift`` moves them by up to that many pixels.
+
+    ``colours`` says how transparency and 16 bits become colours (see ``pixels.COLOURS``), ``upright`` whether EXIF
+    turns a picture. The defaults are as a person sees it. The processors of transformers do not turn a picture that
+    was opened with Pillow: ``image_settings`` chooses their rules. Only the central square lets a JPEG more than twice
+    larger than needed be decoded at a reduced scale. Pictures of more than ``max_pixels`` are refused before decoding.
     """
 
     name: ClassVar[str] = "image"
@@ -38,19 +45,23 @@ class Image(Modality):
     def __init__(
         self,
         *,
-        size: int = 64,
-        mean: float | list[float] = 0.5,
+        size: int | None = None,
+        geometry: Step | list[Step] | None = None,
+        mean: float | list[float] | None = 0.5,
         std: float | list[float] = 0.5,
+        colours: str = "shown",
+        upright: bool = True,
         flip: bool = False,
         shift: int = 0,
         max_pixels: int = 40_000_000,
         max_bytes: int = 2 * GIB,
     ) -> None:
-        if size < 1:
-            raise ConfigError(f"Image.size must be at least 1 pixel, found {size}")
-        if not 0 <= shift < size:
-            raise ConfigError(f"Image.shift must be from 0 to {size - 1} pixels, found {shift}")
-        self.side, self.flip, self.shift = size, flip, shift
+        self._steps = chosen_steps("Image", size, _SIZE, geometry)
+        self._shape = result_shape(self._steps)
+        if colours not in COLOURS:
+            raise ConfigError(f"Image.colours: there is no rule {colours!r}{nearest(colours, COLOURS)}")
+        check_augmentation("Image", flip, shift, self._shape)
+        self.colours, self.upright, self.flip, self.shift = colours, upright, flip, shift
         self.max_pixels, self.max_bytes = max_pixels, max_bytes
         self._normalise = normaliser("Image", mean, std)
 
@@ -66,16 +77,14 @@ class Image(Modality):
         """
         if is_source(source):
             with open_source(source, self.max_bytes) as handle:
-                picture = open_picture(handle, self.max_pixels)
-                side = max(2 * self.side, _LEAST_DRAFT)
-                return _decode(picture, side)
+                return self._decoded(open_picture(handle, self.max_pixels), reduced=self._steps[0].reduced)
         if isinstance(source, Tensor):
             source = source.detach().cpu().numpy()
         if isinstance(source, np.ndarray):
             return rgb_array(source)
         if hasattr(source, "getbands"):  # a Pillow picture, recognised without importing Pillow
             check_pixels(source.size, self.max_pixels)
-            return _decode(source, None)
+            return self._decoded(source, reduced=False)
         raise DataError(f"expected a path, bytes, a picture or an array, found {type(source).__name__}")
 
     def check(self, raw: np.ndarray) -> None:
@@ -86,16 +95,16 @@ class Image(Modality):
 
     def prepare(
         self, raw: np.ndarray, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "size size 3"]:
-        """The normalised central square, float32 [size, size, 3]."""
-        values = self._normalise(square(raw, self.side))
+    ) -> Float[Tensor, "rows columns 3"] | UInt8[Tensor, "rows ..."]:
+        """Float32 [rows, columns, 3], or bytes (of ``NativePatches``: uint8 [patches, bytes])."""
+        values = self._normalise(apply_steps(self._steps, raw))
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
 
-    def blank(self) -> Float[Tensor, "size size 3"]:
-        """A grey picture."""
-        return torch.zeros(self.side, self.side, 3)
+    def blank(self) -> Tensor:
+        """A grey picture; of bytes, a black one."""
+        return torch.zeros_like(self._normalise(np.zeros(self._shape, np.uint8)))
 
     def size(self, raw: np.ndarray) -> tuple[float, str]:
         """The longest side in pixels (of a reduced JPEG: as decoded)."""
@@ -104,6 +113,14 @@ class Image(Modality):
     def show(self, raw: np.ndarray) -> str:
         """An ``<img>``."""
         return f'<img src="{html.png(raw)}" alt="image, {raw.shape[1]} x {raw.shape[0]} pixels">'
+
+    def _decoded(self, picture: Any, *, reduced: bool) -> np.ndarray:
+        """The pixels; ``reduced``: of a JPEG at the smallest scale at which both sides have twice what is needed."""
+        side = max(2 * self._steps[0].side, _LEAST_DRAFT)
+        with decoding(f"{picture.format or 'picture'} data"):
+            if reduced:
+                picture.draft(None, (side, side))
+            return rgb(picture, self.colours, upright=self.upright)
 
 
 def open_picture(handle: BinaryIO, max_pixels: int, formats: tuple[str, ...] = _FORMATS) -> Any:
@@ -130,11 +147,3 @@ def check_pixels(size: tuple[int, int], limit: int) -> None:
         raise DataError(f"the picture has no pixels ({width} x {height})")
     if width * height > limit:
         raise DataError(f"the picture has {width} x {height} pixels, the limit is {limit:,} in all")
-
-
-def _decode(picture: Any, side: int | None) -> np.ndarray:
-    """The pixels, of a JPEG at the smallest scale at which both sides have at least ``side`` pixels."""
-    with decoding(f"{picture.format or 'picture'} data"):
-        if side is not None:
-            picture.draft(None, (side, side))
-        return rgb(picture)

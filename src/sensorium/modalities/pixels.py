@@ -1,4 +1,4 @@
-"""From any picture to RGB bytes, to a square, to numbers. Shared by images and video frames."""
+"""From any picture to RGB bytes, and from bytes to numbers. Shared by images and video frames."""
 
 from __future__ import annotations
 
@@ -46,30 +46,60 @@ def decoding(what: str) -> Iterator[None]:
         raise DataError(f"the {what} is truncated or damaged") from None
 
 
-def rgb(picture: Any) -> np.ndarray:
-    """A Pillow picture as uint8 [h, w, 3]: upright (EXIF), transparent parts on white, 16 bits reduced to 8.
+def rgb(picture: Any, colours: str = "shown", *, upright: bool = True) -> np.ndarray:
+    """A Pillow picture as uint8 [h, w, 3] by one of the rules of ``COLOURS``; ``upright`` turns it as EXIF says.
 
-    To be called inside ``decoding``. Raises DataError for modes without a known range.
+    To be called inside ``decoding``. Raises DataError for modes without a known range, if the rule is "shown".
     """
     from PIL import Image
 
     picture.load()
-    turn = _TURNS.get(orientation(picture.info.get("exif", b"")))
+    turn = _TURNS.get(orientation(picture.info.get("exif", b""))) if upright else None
+    picture = _COLOUR_RULES[colours](picture)
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    if turn is not None:
+        picture = picture.transpose(Image.Transpose[turn])
+    return np.array(picture)
+
+
+def _shown(picture: Any) -> Any:
+    """As a person sees it: transparent parts on white, 16 bits reduced to 8."""
+    from PIL import Image
+
     if picture.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits instead of scaling them
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise DataError(
             f"expected 8 or 16 bits per channel, found a picture of mode {picture.mode} (32 bits)"
         )
-    if picture.has_transparency_data:
-        opaque = Image.new("RGBA", picture.size, "white")
-        opaque.alpha_composite(picture.convert("RGBA"))
-        picture = opaque
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    if turn is not None:
-        picture = picture.transpose(Image.Transpose[turn])
-    return np.array(picture)
+    return _on_white(picture) if picture.has_transparency_data else picture
+
+
+def _clipped(picture: Any) -> Any:
+    """By Pillow, which clips what exceeds 8 bits, with transparent parts on white."""
+    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+        return _on_white(picture)
+    return picture
+
+
+def _on_white(picture: Any) -> Any:
+    from PIL import Image
+
+    opaque = Image.new("RGBA", picture.size, "white")
+    opaque.alpha_composite(picture.convert("RGBA"))
+    return opaque
+
+
+def _opaque(picture: Any) -> Any:
+    """By Pillow, which clips what exceeds 8 bits and drops transparency: what was hidden shows."""
+    return picture
+
+
+_COLOUR_RULES: dict[str, Callable[[Any], Any]] = {"shown": _shown, "clipped": _clipped, "opaque": _opaque}
+#: How a file becomes red, green and blue. "shown" is our own; transformers 5 treats a picture that was opened with
+#: Pillow as "clipped" does, earlier versions and most projects before them as "opaque" does.
+COLOURS = tuple(_COLOUR_RULES)
 
 
 def orientation(exif: bytes) -> int:
@@ -131,27 +161,16 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return (values.astype(np.float32) * 255).round().astype(np.uint8) if top == 1 else values.astype(np.uint8)
 
 
-def square(picture: np.ndarray, size: int) -> np.ndarray:
-    """The central square of uint8 [h, w, 3], resized to ``size`` with antialiased bicubic interpolation."""
-    from PIL import Image
-
-    height, width = picture.shape[:2]
-    if height == width == size:
-        return picture
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    shown = Image.fromarray(picture)
-    box = (left, top, left + side, top + side)
-    return np.asarray(shown.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
-
-
 def normaliser(
-    owner: str, mean: float | list[float], std: float | list[float]
+    owner: str, mean: float | list[float] | None, std: float | list[float]
 ) -> Callable[[np.ndarray], Tensor]:
     """A function from uint8 [..., 3] to float32 ``(value / 255 - mean) / std``, per channel or for all alike.
 
-    Raises ConfigError, naming ``owner``, for anything but 1 or 3 numbers, or a deviation of 0.
+    Without a mean, the function gives the bytes as they are. Raises ConfigError, naming ``owner``, for anything but
+    1 or 3 numbers, or a deviation of 0.
     """
+    if mean is None:
+        return torch.tensor
     means, stds = (
         torch.tensor(v if isinstance(v, Sequence) else [v], dtype=torch.float64) for v in (mean, std)
     )
@@ -170,15 +189,23 @@ class _Normalise:
         return torch.tensor(picture).to(torch.float32).mul_(self.scale).add_(self.offset)
 
 
+def check_augmentation(owner: str, flip: bool, shift: int, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError, naming ``owner``, if results of this ``shape`` cannot be mirrored or moved so far."""
+    if len(shape) != 3 and (flip or shift):
+        raise ConfigError(f"{owner}: flip and shift need whole pictures, not patches")
+    if shift and not 0 <= shift < min(shape[:2]):
+        raise ConfigError(f"{owner}.shift must be from 0 to {min(shape[:2]) - 1} pixels, found {shift}")
+
+
 def augment(values: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
-    """float32 [..., h, w, 3] mirrored left to right half of the time, and moved by up to ``shift`` pixels.
+    """[..., h, w, 3] mirrored left to right half of the time, and moved by up to ``shift`` pixels.
 
     Uncovered borders repeat the edge. All frames of a clip move alike.
     """
-    height, width = values.shape[-3:-1]
     if flip and draws.integer(generator, 0, 1):
         values = values.flip(-2)
     if shift:
+        height, width = values.shape[-3:-1]
         down, right = draws.integer(generator, -shift, shift), draws.integer(generator, -shift, shift)
         rows = (torch.arange(height) - down).clamp_(0, height - 1)
         columns = (torch.arange(width) - right).clamp_(0, width - 1)

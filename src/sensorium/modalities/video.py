@@ -7,29 +7,35 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..core import ConfigError, DataError, Modality
 from . import html
 from .files import GIB, is_source, open_source
 from .frames import Clip, Limits, decode, spread
+from .geometry import Step, apply_steps, chosen_steps, result_shape
 from .image import check_pixels
-from .pixels import augment, normaliser, rgb_array, square
+from .pixels import augment, check_augmentation, normaliser, rgb_array
 
+_SIZE = 32  # pixels, if nothing is said
 _LEAST_SIDE = 256  # pixels: frames are never decoded smaller than is good to look at
 
 
 @final
 class Video(Modality):
-    """Films as ``frames`` normalised squares, the middles of equal parts; a shorter film keeps all it has.
+    """Films as ``frames`` pictures of one size, the middles of equal parts.
+
+    A shorter film keeps all the frames it has; with ``fill`` they are repeated, for networks that need their number.
 
     ``read`` gives a ``Clip`` of those frames only: animated GIF and WebP by Pillow, MP4, WebM and MPEG by
-    PyAV (``pip install sensorium[video]``). Large frames are reduced while decoding. ``prepare`` resizes the
-    central squares to ``size`` pixels and returns ``(value / 255 - mean) / std`` as float32
-    [frames, size, size, 3]. In training, ``flip`` mirrors half of the clips and ``shift`` moves them by up
-    to that many pixels, all frames alike. Films of more than ``max_pixels`` per frame, or longer than
-    ``max_seconds``, are refused.
+    PyAV (``pip install sensorium[video]``). Frames more than twice larger than needed are reduced while decoding.
+    ``prepare`` takes each through the ``geometry``, steps that end in one size (by default the central square of
+    ``size`` pixels, 32 if not given), and returns ``(value / 255 - mean) / std`` as float32
+    [frames, rows, columns, 3], or the bytes as they are if ``mean`` is None, as networks of public
+    checkpoints take them. Given frames are prepared as those checkpoints' processors do, frame for frame. In
+    training, ``flip`` mirrors half of the clips and ``shift`` moves them by up to that many pixels, all frames alike.
+    Films of more than ``max_pixels`` per frame, or longer than ``max_seconds``, are refused.
     """
 
     name: ClassVar[str] = "video"
@@ -39,20 +45,25 @@ class Video(Modality):
         self,
         *,
         frames: int = 8,
-        size: int = 32,
-        mean: float | list[float] = 0.5,
+        size: int | None = None,
+        geometry: Step | list[Step] | None = None,
+        mean: float | list[float] | None = 0.5,
         std: float | list[float] = 0.5,
+        fill: bool = False,
         flip: bool = False,
         shift: int = 0,
         max_pixels: int = 40_000_000,
         max_seconds: float = 600.0,
         max_bytes: int = 2 * GIB,
     ) -> None:
-        if frames < 1 or size < 1:
-            raise ConfigError(f"Video: frames and size must be at least 1, found {frames} and {size}")
-        if not 0 <= shift < size:
-            raise ConfigError(f"Video.shift must be from 0 to {size - 1} pixels, found {shift}")
-        self.frames, self.side, self.flip, self.shift = frames, size, flip, shift
+        if frames < 1:
+            raise ConfigError(f"Video.frames must be at least 1, found {frames}")
+        self._steps = chosen_steps("Video", size, _SIZE, geometry)
+        self._shape = result_shape(self._steps)
+        if len(self._shape) != 3:
+            raise ConfigError("Video.geometry: frames must be whole pictures, not patches")
+        check_augmentation("Video", flip, shift, self._shape)
+        self.frames, self.fill, self.flip, self.shift = frames, fill, flip, shift
         self.max_pixels, self.max_seconds, self.max_bytes = max_pixels, max_seconds, max_bytes
         self._normalise = normaliser("Video", mean, std)
 
@@ -68,7 +79,8 @@ class Video(Modality):
         missing, damaged or beyond the limits, CapabilityError if PyAV is needed and absent.
         """
         if is_source(source):
-            limits = Limits(self.frames, max(2 * self.side, _LEAST_SIDE), self.max_pixels, self.max_seconds)
+            side = max(_LEAST_SIDE, *(2 * step.side for step in self._steps))
+            limits = Limits(self.frames, side, self.max_pixels, self.max_seconds)
             with open_source(source, self.max_bytes) as handle:
                 return decode(handle, limits)
         if isinstance(source, Clip):
@@ -98,17 +110,18 @@ class Video(Modality):
 
     def prepare(
         self, raw: Clip, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "frames size size 3"]:
-        """The normalised central squares, float32 [frames, size, size, 3]."""
-        chosen = [square(raw.frames[place], self.side) for place in spread(len(raw.frames), self.frames)]
-        values = self._normalise(np.stack(chosen))
+    ) -> Float[Tensor, "frames rows columns 3"] | UInt8[Tensor, "frames rows columns 3"]:
+        """Float32 [frames, rows, columns, 3], or bytes."""
+        places = spread(len(raw.frames), self.frames, fill=self.fill)
+        values = self._normalise(np.stack([apply_steps(self._steps, raw.frames[place]) for place in places]))
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
 
-    def blank(self) -> Float[Tensor, "1 size size 3"]:
-        """One grey frame."""
-        return torch.zeros(1, self.side, self.side, 3)
+    def blank(self) -> Tensor:
+        """The fewest frames there can be, grey; of bytes, black."""
+        fewest = self.frames if self.fill else 1
+        return torch.zeros_like(self._normalise(np.zeros((fewest, *self._shape), np.uint8)))
 
     def size(self, raw: Clip) -> tuple[float, str]:
         """The number of frames kept."""
