@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -52,30 +53,76 @@ def masked(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def contrastive(
-    embeddings: dict[str, Embedding], scale: Tensor, concept: Tensor
-) -> dict[str, tuple[Tensor, int]]:
-    """Loss and number of samples of each pair of modalities: both directions, every positive weighing the same."""
-    first = {
-        name: {owner: row for row, owner in reversed(list(enumerate(found.owner.tolist())))}
-        for name, found in embeddings.items()
-    }
+@dataclass(frozen=True)
+class Asked:
+    """A contrastive loss: its kind, the arguments of that kind, and the anchor."""
+
+    kind: str = "info_nce"
+    directions: str = "both"
+    smoothing: float = 0.0
+    hardest: int | None = None
+    anchor: str | None = None
+
+
+def contrastive(outputs: Outputs, concept: Tensor, asked: Asked = Asked()) -> dict[str, tuple[Tensor, int]]:
+    """Loss and number of samples of each pair of modalities."""
+    first = {name: _first(found) for name, found in outputs.embeddings.items()}
     result = {}
-    for a, b in combinations(sorted(embeddings), 2):
+    for a, b in combinations(sorted(first), 2):
         both = sorted(first[a].keys() & first[b].keys())
-        if len(both) < 2:
+        if len(both) < 2 or (asked.anchor is not None and asked.anchor not in (a, b)):
             continue
-        left = [embeddings[a].vectors[first[a][owner]] for owner in both]
-        right = [embeddings[b].vectors[first[b][owner]] for owner in both]
-        total = torch.zeros((), dtype=scale.dtype)
-        for these, those in ((left, right), (right, left)):
-            for i, row in enumerate(these):
-                similarities = torch.stack([scale * (row * column).sum() for column in those])
-                positives = [j for j in range(len(both)) if concept[both[j]] == concept[both[i]]]
-                for j in positives:
-                    total = total + cross_entropy(similarities, j) / len(positives)
-        result[f"contrastive/{a}-{b}"] = total / (2 * len(both)), len(both)
+        sides = []
+        for these, those in ((a, b), (b, a)):
+            rows = torch.stack([outputs.embeddings[these].vectors[first[these][o]] for o in both])
+            columns = [outputs.embeddings[those].vectors[first[those][o]] for o in both]
+            matrix = outputs.scale * rows @ torch.stack([*columns, *outputs.queue.get(those, [])]).T
+            if asked.kind == "sigmoid":
+                matrix = matrix + outputs.bias
+            if asked.kind == "affinity":
+                sides.append(_affinity(matrix, outputs.teacher, these, those, both))
+            else:
+                sides.append(_side(matrix, concept[both], asked))
+        loss = {"both": sum(sides) / 2, "first": sides[0], "second": sides[1]}[asked.directions]
+        result[f"contrastive/{a}-{b}"] = loss / len(both), len(both)
     return result
+
+
+def _first(found: Embedding) -> dict[int, int]:
+    """The first row of each sample."""
+    return {owner: row for row, owner in reversed(list(enumerate(found.owner.tolist())))}
+
+
+def _side(matrix: Tensor, concept: Tensor, asked: Asked) -> Tensor:
+    """The sum over the rows of a matrix, whose columns beyond its rows are negatives."""
+    total = torch.zeros((), dtype=matrix.dtype)
+    for i, row in enumerate(matrix):
+        positives = [j for j in range(len(matrix)) if concept[j] == concept[i]]
+        negatives = [j for j in range(len(row)) if j not in positives]
+        if asked.hardest is not None:
+            negatives = sorted(negatives, key=lambda j: -float(row.detach()[j]))[: asked.hardest]
+        if asked.kind == "sigmoid":
+            total = total + sum((1 + (-row[j]).exp()).log() for j in positives)
+            total = total + sum(((1 + row[j].exp()).log() for j in negatives), torch.zeros(()))
+        else:
+            kept = row[positives + negatives]
+            for place in range(len(positives)):
+                total = total + cross_entropy(kept, place, asked.smoothing) / len(positives)
+    return total
+
+
+def _affinity(matrix: Tensor, teacher: Outputs, these: str, those: str, both: list[int]) -> Tensor:
+    """The divergence of each row from the teacher's, summed."""
+    rows, columns = (
+        torch.stack([teacher.embeddings[name].vectors[_first(teacher.embeddings[name])[o]] for o in both])
+        for name in (these, those)
+    )
+    target = (teacher.scale * rows @ columns.T).softmax(1)
+    return (target * (target.log() - matrix.softmax(1).log())).sum()
+
+
+def mean(outputs: Outputs, concept: Tensor, asked: Asked = Asked()) -> Tensor:
+    return weighted_mean(contrastive(outputs, concept, asked))
 
 
 def weighted_mean(pairs: dict[str, tuple[Tensor, int]]) -> Tensor:

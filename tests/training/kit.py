@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nn.toys import MODALITIES, model, sample
+from nn.toys import MODALITIES, WIDTH, model, sample
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -79,6 +79,32 @@ class Poison(nn.Module):
         if not embed_only and self.keys & set(batch.keys):
             found.language.logits.data.fill_(self.value)
         return found
+
+
+class Centred(nn.Module):
+    """Batch normalisation of the mean alone: the batch's own in training, the running one otherwise."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.register_buffer("cache", torch.zeros(3), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not len(x):
+            return x - self.mean
+        mean = x.mean(0)
+        self.mean.lerp_(mean.detach(), 0.1)
+        self.batches += 1
+        return x - mean
+
+
+def centred(seed: int = 0) -> nn.Module:
+    """The toy model, which keeps running statistics before its last block."""
+    network = model(seed)
+    last = network.trunk.blocks[-1]
+    last.norm_attention = nn.Sequential(Centred(WIDTH), last.norm_attention)
+    return network
 
 
 def objectives() -> dict[str, Objective]:

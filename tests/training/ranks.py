@@ -18,9 +18,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from nn.toys import batch, model, sample
-from training.kit import Poison, broken, exact, objectives, samples, trainer
+from training.kit import Poison, broken, centred, exact, objectives, samples, trainer
 
 from sensorium.core import SensoriumError
+from sensorium.core.state import persistent_buffers
 from sensorium.objectives import Contrastive
 from sensorium.training import checkpoint
 from sensorium.training import trainer as module
@@ -45,11 +46,14 @@ def train(
     signal_at: int | None = None,
     full_at: list[int] | None = None,
     validate: bool = False,
+    statistics: bool = False,
 ) -> dict[str, Any]:
     """Train, perhaps with one thing that goes wrong, on rank 1 alone where that is possible."""
     chosen = {"rare": RARE, "broken": broken(4, 17), "mixed": samples(17)}[items]
     losses = {name: one for name, one in objectives().items() if only is None or name in only}
-    network = Poison(model(), set(poison), float("nan")) if poison else model()
+    network = centred() if statistics else model()
+    if poison:
+        network = Poison(network, set(poison), float("nan"))
     seen: list[float] = []
 
     def look(network):
@@ -93,6 +97,7 @@ def train(
         "seen": seen,
         "sharded": sorted(name for name, p in trained.named.items() if hasattr(p, "device_mesh")),
         "names": sorted(trained.named),
+        "buffers": {name: value.tolist() for name, value in persistent_buffers(trained.model).items()},
         "files": sorted(p.name for p in Path(run).iterdir()),
     }
 

@@ -234,6 +234,25 @@ def test_a_run_of_minutes_ends_on_all_ranks_at_the_same_step(odd, how):
     assert all(one["finished"] for one in found)
 
 
+def test_running_statistics_are_those_of_the_first_rank_on_all_and_in_the_checkpoint(tmp_path):
+    """However often the run stops: what a rank holds never depends on when it was saved."""
+    settings = BASE | {"duration.steps": 5}
+    job = {"settings": settings, "items": "mixed", "statistics": True, "validate": True}
+    jobs = {f"{when}-{how}": _with(job, how) for when in ("whole", "cut") for how in WAYS}
+    stops = {f"cut-{how}": jobs[f"cut-{how}"] | {"signal_at": 3} for how in WAYS}
+    _ranks(2, tmp_path, stops)
+    found = _ranks(2, tmp_path, jobs)
+    for name, (first, second) in found.items():
+        saved = read(Checkpoints(tmp_path / name / "checkpoints").newest()[0]).tensors
+        assert len(first["buffers"]) == 2
+        assert first["buffers"] == second["buffers"], name
+        for buffer, value in first["buffers"].items():
+            assert saved["weights"][buffer].tolist() == saved["average"][buffer].tolist() == value
+    for how in WAYS:
+        assert found[f"cut-{how}"][1]["buffers"] == found[f"whole-{how}"][1]["buffers"]
+        _assert_close(tmp_path / f"cut-{how}", tmp_path / f"whole-{how}")
+
+
 def test_a_world_of_one_needs_no_others():
     world, rows = World(), torch.ones(2, 3)
     assert world.first

@@ -12,7 +12,7 @@ import pytest
 import torch
 from nn.toys import model
 from rich.console import Console
-from training.kit import lines, plain, samples, trainer
+from training.kit import centred, lines, plain, samples, trainer
 
 from sensorium.core import CheckpointError, DataError
 from sensorium.training.checkpoint import Checkpoint, Checkpoints, read
@@ -179,6 +179,46 @@ def test_a_model_that_draws_random_numbers_resumes_too(tmp_path, monkeypatch):
     torch.manual_seed(99)
     assert dropped(tmp_path / "cut").run().finished
     _assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_running_statistics_resume_too_and_go_with_the_average(tmp_path, monkeypatch):
+    def run(place: Path) -> Trainer:
+        settings = {"duration.steps": STEPS, "saving.steps": 3, "average": 0.9, "validate": 4}
+
+        def look(network):
+            return {"figures": {"toy R@1": float(network.trunk.blocks[-1].norm_attention[0].mean.norm())}}
+
+        return trainer(place, items=ITEMS, settings=settings, network=centred(), validate=look)
+
+    assert run(tmp_path / "whole").run().finished
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 5)
+        with pytest.raises(Power):
+            run(tmp_path / "cut").run()
+    assert run(tmp_path / "cut").run().finished
+    _assert_same(tmp_path / "cut", tmp_path / "whole")
+    found = read(Checkpoints(tmp_path / "cut" / "checkpoints").newest()[0]).tensors
+    place = "trunk.blocks.2.norm_attention.0."
+    for group in ("weights", "average"):
+        assert found[group][place + "mean"].abs().sum() > 0
+        assert int(found[group][place + "batches"]) == STEPS
+        assert place + "cache" not in found[group]
+    assert not any(place + "mean" in name for name in found["optimizer"])
+
+
+def test_a_checkpoint_without_the_statistics_is_refused(tmp_path):
+    path = Checkpoints(tmp_path / "checkpoints")
+    first = trainer(tmp_path, network=centred())
+    first.run()
+    found = read(path.newest()[0])
+    name = "trunk.blocks.2.norm_attention.0.mean"
+    short = {
+        group: {n: value for n, value in tensors.items() if n != name}
+        for group, tensors in found.tensors.items()
+    }
+    path.save(9, Checkpoint(short, found.state))
+    with pytest.raises(CheckpointError, match=rf"weights.*tensor '{name}' is missing"):
+        trainer(tmp_path, network=centred()).run()
 
 
 def test_the_digest_of_keys_tells_other_samples(tmp_path):

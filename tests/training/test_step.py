@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
+
 import pytest
 import torch
 from nn.toys import batch, model, sample
 from objectives import naive
 from torch import nn
-from training.kit import PARTS, exact, objectives
+from training.kit import PARTS, centred, exact, objectives
 
 from sensorium.core import Batch
 from sensorium.data.item import Draws
-from sensorium.objectives import Contrastive
+from sensorium.nn.architectures.taught import Taught
+from sensorium.objectives import Affinity, Blend, Contrastive, InfoNCE, SameEmbeddings, SoftTokens
 from sensorium.training.distributed import World
 from sensorium.training.step import Learner, Step
 
@@ -87,7 +91,7 @@ def test_it_is_plain_autograd_over_the_whole_batch(items, micro):
     outputs = network(of)
     expected = {"language": naive.next_tokens(outputs.language, 0.1)} | naive.masked(outputs, of)
     weight = {"language": 1.0, "masked/words": 0.5, "masked/picture": 0.25, "masked/wave": 0.25}
-    pairs = naive.contrastive(outputs.embeddings, outputs.scale, of.concept)
+    pairs = naive.contrastive(outputs, of.concept)
     total = sum(weight[name] * loss for name, loss in expected.items()) + 2.0 * naive.weighted_mean(pairs)
     total.backward()
     expected |= {name: loss for name, (loss, _) in pairs.items()}
@@ -164,3 +168,69 @@ def test_both_passes_over_a_micro_batch_draw_the_same():
     Step(Watch(network, {}), {}, Contrastive(), World())(parts, 0)
     for first, second in zip(seen[:2], seen[2:], strict=True):
         assert torch.equal(first, second)
+
+
+class _Lazy(Sequence):
+    """Micro-batches that are made when they are asked for, and nobody is to keep."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes, self.made = sizes, []
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> Batch:
+        alive = [one for one in self.made if one() is not None]
+        assert not alive, "an earlier micro-batch is still held"
+        start = sum(self.sizes[:index])
+        made = batch(MIXED[start : start + self.sizes[index]], DRAWS)
+        self.made.append(weakref.ref(made.streams["words"].values))
+        return made
+
+
+def test_micro_batches_may_be_made_when_they_are_needed_and_only_one_is_held():
+    """With the activations of one alone: those of the one before are gone when the next is computed."""
+    held: list[weakref.ref] = []
+
+    class Watch(Learner):
+        def forward(self, batch, embed_only=False):
+            assert all(one() is None for one in held), "activations of an earlier micro-batch are still held"
+            return super().forward(batch, embed_only=embed_only)
+
+    def remember(module, given, found):
+        held.append(weakref.ref(found))
+
+    network, losses, lazy = model(), objectives(), _Lazy([4, 4, 4])
+    network.trunk.blocks[0].register_forward_hook(remember)
+    loss, named = Step(Watch(network, losses), losses, Contrastive(weight=2.0), World())(lazy)
+    assert len(lazy.made) == 6, "each is asked for twice"
+    assert len(held) >= 6
+    expected = _step(_cut(MIXED, [4, 4, 4]), Contrastive(weight=2.0))
+    assert torch.equal(loss, expected[0])
+    assert named.keys() == expected[1].keys()
+    for name, gradient in expected[2].items():
+        assert torch.equal(gradient, _gradients(network)[name])
+
+
+def test_looking_at_embeddings_first_leaves_no_trace_in_running_statistics():
+    """Each micro-batch counts once, in the pass that is learnt from."""
+    network = centred()
+    statistics = network.trunk.blocks[-1].norm_attention[0]
+    _step(_cut(MIXED, [4, 4, 4]), Contrastive(), network=network.train())
+    assert int(statistics.batches) == 3
+
+
+@pytest.mark.parametrize("objective", [SoftTokens(stream="words"), SameEmbeddings(streams=["words"])])
+def test_learning_from_a_teacher_does_not_depend_on_how_the_batch_is_divided(objective):
+    def run(sizes: list[int]):
+        network = Taught(student=model(0), teacher=model(1))
+        contrastive = Contrastive(pairwise=Blend(parts=[InfoNCE(), Affinity()], weights=[1.0, 2.0]))
+        return _step(_cut(MIXED, sizes), contrastive, {"soft": objective}, network=network)
+
+    whole, cut = run([12]), run([5, 7])
+    torch.testing.assert_close(cut[0], whole[0], **CLOSE)
+    assert cut[1].keys() == whole[1].keys()
+    assert cut[2].keys() == whole[2].keys()
+    for name, gradient in whole[2].items():
+        torch.testing.assert_close(cut[2][name], gradient, **CLOSE)
+    assert all(name.startswith("student.") for name in whole[2])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from nn.toys import model, sample
 from rich.console import Console
-from training.kit import Poison, broken, lines, objectives, plain, trainer, weights
+from training.kit import Poison, broken, centred, lines, objectives, plain, trainer, weights
 
 from sensorium.core import CheckpointError, DataError
 from sensorium.objectives import Objective
@@ -86,6 +86,16 @@ def test_a_skipped_step_changes_neither_weights_nor_optimizer_nor_average(tmp_pa
     trained.run()
     equal = [all(torch.equal(a[n], b[n]) for n in b) for a, b in pairwise(states)]
     assert equal == [False, False, True, True, False]
+
+
+def test_a_skipped_step_leaves_no_trace_in_running_statistics(tmp_path):
+    network = Poison(centred(), {"s3"}, float("nan"))
+    trained = trainer(tmp_path, network=network, settings={"loading.batch": 4, "duration.steps": 10})
+    trained.run()
+    skipped = [line for line in lines(tmp_path / "log.jsonl") if line.get("event") == "skipped"]
+    assert skipped
+    statistics = network.network.trunk.blocks[-1].norm_attention[0]
+    assert int(statistics.batches) == 10 - len(skipped)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path):

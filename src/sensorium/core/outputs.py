@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -40,11 +40,74 @@ class PatchPrediction:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """Logits of a yes for each of ``m`` things (tokens, pairs), the truth, and the samples they belong to."""
+
+    logits: Float[Tensor, "m"]
+    target: Bool[Tensor, "m"]
+    owner: Int[Tensor, "m"]
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """Logits over classes for ``n`` things, the true class, and the samples they belong to."""
+
+    logits: Float[Tensor, "n classes"]
+    target: Int[Tensor, "n"]
+    owner: Int[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class CodePrediction:
+    """Vectors ``predicted`` for ``m`` hidden frames, ``lengths`` of each segment, and the ``codes`` of what stood there.
+
+    ``chosen`` are the entries of the code books, ``shares`` how likely each entry was. ``distractors`` are other hidden
+    frames of the same segment by their place among them, -1 for none. ``weight`` sums to one over a segment.
+    """
+
+    predicted: Float[Tensor, "m e"]
+    codes: Float[Tensor, "m e"]
+    chosen: Int[Tensor, "m books"]
+    shares: Float[Tensor, "m books entries"]
+    lengths: Int[Tensor, "n"]
+    distractors: Int[Tensor, "m k"]
+    weight: Float[Tensor, "m"]
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """Logits for the ``m`` frames of ``n`` recordings, one after the other, and the ``k`` tokens said in them.
+
+    ``blank`` is the token of a frame that says nothing.
+    """
+
+    logits: Float[Tensor, "m vocabulary"]
+    lengths: Int[Tensor, "n"]
+    target: Int[Tensor, "k"]
+    target_lengths: Int[Tensor, "n"]
+    blank: int
+
+
+@dataclass(frozen=True)
 class Outputs:
-    """Everything a forward pass names. ``scale`` is the inverse temperature of the contrastive head."""
+    """Everything a forward pass names.
+
+    Two embeddings are as similar as ``scale`` (the inverse temperature) times their product plus ``bias``.
+    ``queue`` holds, by modality, vectors of earlier batches that serve as further negatives: the same in every
+    micro-batch and process, without gradients. ``keys`` holds those of this batch that are to be remembered: a step
+    hands them to the model's ``remember``. ``teacher`` is what another model makes of the same batch.
+    """
 
     embeddings: Mapping[str, Embedding] = field(default_factory=dict)
     scale: Float[Tensor, ""] | None = None
+    bias: Float[Tensor, ""] | None = None
+    queue: Mapping[str, Float[Tensor, "q d"]] = field(default_factory=dict)
+    keys: Mapping[str, Float[Tensor, "n d"]] = field(default_factory=dict)
+    teacher: Outputs | None = None
     language: TokenPrediction | None = None
     masked_tokens: Mapping[str, TokenPrediction] = field(default_factory=dict)
     masked_patches: Mapping[str, PatchPrediction] = field(default_factory=dict)
+    replaced_tokens: Mapping[str, Judgement] = field(default_factory=dict)
+    relations: Mapping[str, ClassPrediction] = field(default_factory=dict)
+    codes: CodePrediction | None = None
+    transcription: Transcription | None = None

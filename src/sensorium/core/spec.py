@@ -22,7 +22,10 @@ _PLAIN = {"int": int, "float": float, "bool": bool, "str": str}
 
 @cache
 def _parameters(cls: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(cls).parameters
+    """The named parameters; ``*args`` of a class without a constructor of its own are none."""
+    starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    known = inspect.signature(cls).parameters
+    return {name: parameter for name, parameter in known.items() if parameter.kind not in starred}
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

@@ -1,8 +1,36 @@
 """(Outputs, Batch) -> named losses. Models never compute a loss."""
 
+from .affinity import Affinity
+from .codes import CodeContrast, CodeDiversity
 from .contrastive import Contrastive
+from .ctc import CTC
+from .distillation import SameEmbeddings, SoftMaskedTokens, SoftTokens
+from .info_nce import InfoNCE
 from .language import MaskedTokens, NextToken
 from .objective import Objective
+from .pair import Blend, Pairwise
 from .patches import MaskedPatches
+from .replaced import ReplacedTokenDetection
+from .sentences import NextSentence
+from .sigmoid import Sigmoid
 
-__all__ = ["Contrastive", "MaskedPatches", "MaskedTokens", "NextToken", "Objective"]
+__all__ = [
+    "CTC",
+    "Affinity",
+    "Blend",
+    "CodeContrast",
+    "CodeDiversity",
+    "Contrastive",
+    "InfoNCE",
+    "MaskedPatches",
+    "MaskedTokens",
+    "NextSentence",
+    "NextToken",
+    "Objective",
+    "Pairwise",
+    "ReplacedTokenDetection",
+    "SameEmbeddings",
+    "Sigmoid",
+    "SoftMaskedTokens",
+    "SoftTokens",
+]

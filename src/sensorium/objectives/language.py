@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.masking import masked_count
 from ..core.outputs import Outputs, TokenPrediction
 from .objective import Objective
 
 
-def _cross_entropy(prediction: TokenPrediction, smoothing: float) -> Float[Tensor, ""]:
-    losses = F.cross_entropy(
-        prediction.logits.float(), prediction.target, reduction="none", label_smoothing=smoothing
-    )
-    return (losses * prediction.weight).sum()
+def _cross_entropies(prediction: TokenPrediction, smoothing: float = 0.0) -> Float[Tensor, "m"]:
+    """The loss of each token, in single precision at least."""
+    logits = prediction.logits.to(torch.promote_types(prediction.logits.dtype, torch.float32))
+    return F.cross_entropy(logits, prediction.target, reduction="none", label_smoothing=smoothing)
 
 
 class NextToken(Objective):
@@ -29,18 +30,31 @@ class NextToken(Objective):
         return {"language": int((stream.lengths - 1)[stream.target & ~stream.corrupt].sum())}
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
-        return {"language": _cross_entropy(outputs.language, self.smoothing)} if outputs.language else {}
+        found = outputs.language
+        if found is None:
+            return {}
+        return {"language": (_cross_entropies(found, self.smoothing) * found.weight).sum()}
 
 
 class MaskedTokens(Objective):
-    """Masked language modelling (BERT, Devlin et al. 2018, arXiv:1810.04805): mean over a segment's masked tokens."""
+    """Masked language modelling (BERT, Devlin et al. 2018, arXiv:1810.04805).
 
-    def __init__(self, *, weight: float = 1.0, stream: str = "text") -> None:
-        self.weight, self.stream = weight, stream
+    The mean over texts of the mean over a text's masked tokens; or with ``ratio``, which must be that of the
+    network's masking, the mean over all masked tokens, as published.
+    """
+
+    def __init__(self, *, weight: float = 1.0, stream: str = "text", ratio: float | None = None) -> None:
+        self.weight, self.stream, self.ratio = weight, stream, ratio
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        return {f"masked/{self.stream}": int(batch.streams[self.stream].corrupt.sum())}
+        stream = batch.streams[self.stream]
+        lengths = stream.lengths[stream.corrupt]
+        count = len(lengths) if self.ratio is None else int(masked_count(lengths, self.ratio).sum())
+        return {f"masked/{self.stream}": count}
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
-        found = outputs.masked_tokens
-        return {f"masked/{name}": _cross_entropy(prediction, 0.0) for name, prediction in found.items()}
+        found = outputs.masked_tokens.get(self.stream)
+        if found is None:
+            return {}
+        losses = _cross_entropies(found)
+        return {f"masked/{self.stream}": (losses * found.weight if self.ratio is None else losses).sum()}

@@ -101,8 +101,7 @@ def spread(module: nn.Module, world: World, how: str) -> None:
         raise ConfigError(f"distribution {how!r} is unknown{nearest(how, ('ddp', 'fsdp'))}")
     if world.size == 1:
         return
-    for tensor in (*module.parameters(), *module.buffers()):
-        dist.broadcast(tensor.detach(), src=0)
+    share([*module.parameters(), *module.buffers()], world)
     if how == "fsdp":
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -113,6 +112,18 @@ def spread(module: nn.Module, world: World, how: str) -> None:
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # the sum over ranks, not the mean
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum
+
+
+@torch.no_grad()
+def share(tensors: Sequence[Tensor], world: World) -> None:
+    """Give every rank the first one's values of what is replicated."""
+    if world.size == 1:
+        return
+    for bucket in _buckets(sorted(tensors, key=lambda tensor: str(tensor.dtype))):
+        values = torch.cat([tensor.flatten() for tensor in bucket])
+        dist.broadcast(values, src=0)
+        for tensor, part in zip(bucket, values.split([t.numel() for t in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def sync_gradients(module: Any, on: bool) -> None:
@@ -142,14 +153,14 @@ def sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
-def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Neighbours of one type, together not much more than ``_BUCKET`` numbers."""
     bucket: list[Tensor] = []
-    for gradient in gradients:
-        if bucket and (bucket[0].dtype != gradient.dtype or sum(g.numel() for g in bucket) >= _BUCKET):
+    for tensor in tensors:
+        if bucket and (bucket[0].dtype != tensor.dtype or sum(t.numel() for t in bucket) >= _BUCKET):
             yield bucket
             bucket = []
-        bucket.append(gradient)
+        bucket.append(tensor)
     if bucket:
         yield bucket
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..core.state import persistent_buffers, saved_tensors
 from .average import Average
 from .checkpoint import Checkpoint, check_names
 from .distributed import fill, whole
@@ -19,10 +20,15 @@ _MUON = ("momentum_buffer",)
 Named = Mapping[str, nn.Parameter]
 
 
-def snapshot(named: Named, optimizer: Optimizer, average: Average | None) -> dict[str, dict[str, Tensor]]:
-    """Whole tensors in main memory, by group and name. A collective: every rank calls it."""
+def snapshot(model: nn.Module, optimizer: Optimizer, average: Average | None) -> dict[str, dict[str, Tensor]]:
+    """Whole tensors in main memory, by group and name. A collective: every rank calls it.
+
+    Weights are parameters and persistent buffers; with the average of the parameters go the buffers of the moment.
+    """
+    named: Named = dict(model.named_parameters())
+    buffers = {name: _host(buffer) for name, buffer in persistent_buffers(model).items()}
     tensors = {
-        "weights": {name: _host(parameter) for name, parameter in named.items()},
+        "weights": {name: _host(parameter) for name, parameter in named.items()} | buffers,
         "optimizer": {
             f"{key}/{name}": _host(value)
             for name, parameter in named.items()
@@ -30,14 +36,14 @@ def snapshot(named: Named, optimizer: Optimizer, average: Average | None) -> dic
         },
     }
     if average is not None:
-        tensors["average"] = {name: _host(value) for name, value in average.values.items()}
+        tensors["average"] = {name: _host(value) for name, value in average.values.items()} | buffers
     return tensors
 
 
 def restore(
     found: Checkpoint,
     where: Path,
-    named: Named,
+    model: nn.Module,
     optimizer: Optimizer,
     average: Average | None,
 ) -> None:
@@ -45,16 +51,18 @@ def restore(
 
     Raises CheckpointError naming a tensor that is missing, extra or of another shape, before anything is changed.
     """
+    named: Named = dict(model.named_parameters())
+    everything = saved_tensors(model)
     weights, moments = found.tensors.get("weights", {}), found.tensors.get("optimizer", {})
-    check_names(named, weights, str(where / "weights.safetensors"))
+    check_names(everything, weights, str(where / "weights.safetensors"))
     check_names(_expected(named, moments, optimizer), moments, str(where / "optimizer.safetensors"))
     if average is not None:
         averaged = found.tensors.get("average", {})
-        check_names(named, averaged, str(where / "average.safetensors"))
+        check_names(everything, averaged, str(where / "average.safetensors"))
         for name, target in average.values.items():
             fill(target, averaged[name])
     for name, value in weights.items():
-        fill(named[name], value)
+        fill(everything[name], value)
     optimizer.state.clear()
     for place, value in moments.items():
         key, _, name = place.partition("/")

@@ -18,6 +18,7 @@ from ..core.errors import CheckpointError, ConfigError, DataError, SensoriumErro
 from ..core.modality import Modality
 from ..core.random import seed_of
 from ..core.spec import Spec
+from ..core.state import copied_buffers, persistent_buffers, put_back
 from ..data.item import Draws
 from ..data.loader import Load, Loader
 from ..data.order import Order
@@ -26,7 +27,7 @@ from ..objectives.contrastive import Contrastive
 from ..objectives.objective import Objective
 from .average import Average
 from .checkpoint import Checkpoint, Checkpoints, read, step_of
-from .distributed import World, clip_gradients, gathered, spread
+from .distributed import World, clip_gradients, gathered, share, spread
 from .logs import Journal
 from .muon import Muon
 from .optimizer import AdamW, WarmupCosine, set_rate
@@ -221,8 +222,8 @@ class Trainer:
         Returns what to log, unless the step was skipped, and how many samples it had.
         """
         state = self.progress
-        batches = [batch.to(self.world.device) for batch in load.batches]
-        loss, losses = self.step(batches, seed_of(self.training.seed, load.step))
+        buffers = copied_buffers(self.model)
+        loss, losses = self.step(load.batches, seed_of(self.training.seed, load.step))
         norm = clip_gradients(list(self.named.values()), self.training.clip)
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
         digest = sum(seed_of(key) & 0xFFFFFFFF for key in load.keys)
@@ -236,9 +237,11 @@ class Trainer:
         if broken:
             self._quarantine(load)
         if bad:
+            put_back(self.model, buffers)  # what is not finite must not stay in running statistics
             self._skip(load, loss, losses)
         else:
             state.skipped = 0
+            share(list(persistent_buffers(self.model).values()), self.world)
             self.optimizer.step()
             if self.average is not None:
                 self.average.update(state.step)
@@ -344,7 +347,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint. A collective: every rank calls it, and every rank gets the OSError of the first."""
-        tensors = snapshot(self.named, self.optimizer, self.average)
+        tensors = snapshot(self.model, self.optimizer, self.average)
         failure: OSError | None = None
         if self.journal is not None:
             try:
@@ -372,7 +375,7 @@ class Trainer:
         if step >= 0:
             path = self.checkpoints.path(step)
             found = read(path)
-            restore(found, path, self.named, self.optimizer, self.average)
+            restore(found, path, self.model, self.optimizer, self.average)
             self.progress = _progress(found.state, path)
             self.saved = step
             self.console.print(f"resuming from step {step} ({path})", highlight=False)

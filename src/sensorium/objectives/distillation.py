@@ -1,0 +1,118 @@
+"""Matching what a teacher makes of the same batch. (For similarities between modalities: ``Affinity``.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..core.batch import Batch
+from ..core.errors import ConfigError
+from ..core.outputs import Outputs, TokenPrediction
+from .language import MaskedTokens, NextToken
+from .objective import Objective
+
+_T = TypeVar("_T")
+
+
+class SoftTokens(Objective):
+    """Kullback-Leibler divergence from the teacher's distribution over the next token to the student's, both softened
+    by ``temperature``, times its square (Hinton et al. 2015, arXiv:1503.02531). In nats per token.
+
+    Raises ConfigError for outputs without a teacher's predictions, or for another vocabulary.
+    """
+
+    def __init__(self, *, weight: float = 1.0, temperature: float = 2.0, stream: str = "text") -> None:
+        self.weight, self.temperature = weight, _positive(temperature)
+        self.truth = NextToken(stream=stream)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {"distilled/language": self.truth.counts(batch)["language"]}
+
+    def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        name = "distilled/language"
+        student = _found(name, "student", outputs.language)
+        teacher = _found(name, "teacher", _teacher(outputs, name).language)
+        return {name: _divergence(name, student, teacher, self.temperature)}
+
+
+class SoftMaskedTokens(Objective):
+    """The same at masked tokens, mean over those of each segment (DistilBERT, Sanh et al. 2019, arXiv:1910.01108)."""
+
+    def __init__(self, *, weight: float = 1.0, temperature: float = 2.0, stream: str = "text") -> None:
+        self.weight, self.temperature, self.stream = weight, _positive(temperature), stream
+        self.truth = MaskedTokens(stream=stream)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {f"distilled/{name}": count for name, count in self.truth.counts(batch).items()}
+
+    def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        name = f"distilled/masked/{self.stream}"
+        student = _found(name, "student", outputs.masked_tokens.get(self.stream))
+        teacher = _found(name, "teacher", _teacher(outputs, name).masked_tokens.get(self.stream))
+        return {name: _divergence(name, student, teacher, self.temperature)}
+
+
+class SameEmbeddings(Objective):
+    """One minus the cosine of a segment's embeddings in student and teacher, mean over contrasted segments; one loss
+    for each of ``streams`` (feature distillation: FitNets, Romero et al. 2014, arXiv:1412.6550; CLIP-KD, Yang et al.
+    2023, arXiv:2307.12732).
+
+    Raises ConfigError for outputs without a teacher, without such a stream, or with embeddings of other shapes.
+    """
+
+    def __init__(self, *, streams: Sequence[str], weight: float = 1.0) -> None:
+        self.streams, self.weight = streams, weight
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        streams = {name: batch.streams[name] for name in self.streams}
+        return {f"distilled/{name}": int((s.content & ~s.corrupt).sum()) for name, s in streams.items()}
+
+    def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
+        return {f"distilled/{name}": self._distance(outputs, name) for name in self.streams}
+
+    @staticmethod
+    def _distance(outputs: Outputs, stream: str) -> Float[Tensor, ""]:
+        name = f"distilled/{stream}"
+        student = _found(name, "student", outputs.embeddings.get(stream)).vectors
+        teacher = _found(name, "teacher", _teacher(outputs, name).embeddings.get(stream)).vectors
+        _same_shape(name, student, teacher)
+        return (1 - F.cosine_similarity(student, teacher)).sum()
+
+
+def _positive(temperature: float) -> float:
+    if temperature <= 0:
+        raise ConfigError(f"temperature must be above 0, found {temperature}")
+    return temperature
+
+
+def _teacher(outputs: Outputs, name: str) -> Outputs:
+    if outputs.teacher is None:
+        raise ConfigError(f"{name} needs a model with a teacher (nn.architectures.taught.Taught), found none")
+    return outputs.teacher
+
+
+def _found(name: str, who: str, what: _T | None) -> _T:
+    if what is None:
+        raise ConfigError(f"{name}: the {who} makes no such predictions")
+    return what
+
+
+def _same_shape(name: str, student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ConfigError(
+            f"{name}: student and teacher must agree in number and width, found {list(student.shape)} and "
+            f"{list(teacher.shape)}"
+        )
+
+
+def _divergence(
+    name: str, student: TokenPrediction, teacher: TokenPrediction, temperature: float
+) -> Float[Tensor, ""]:
+    _same_shape(name, student.logits, teacher.logits)
+    soft, target = ((one.logits.float() / temperature).log_softmax(1) for one in (student, teacher))
+    losses = F.kl_div(soft, target, reduction="none", log_target=True).sum(1)
+    return temperature**2 * (losses * student.weight).sum()
