@@ -14,6 +14,9 @@ from sensorium.nn.architectures.unified import Unified
 from sensorium.nn.encoders.grid import GridEncoder
 from sensorium.nn.encoders.stems import ConvStem, LinearStem
 from sensorium.nn.encoders.tokens import TokenEncoder
+from sensorium.core.spec import Spec
+from sensorium.nn.layers.blocks import block
+from sensorium.nn.layers.feed_forward import ModalityExperts
 from sensorium.nn.layers.transformer import Transformer
 
 WIDTH, VOCABULARY = 16, 20
@@ -63,13 +66,18 @@ MODALITIES: dict[str, Modality] = {"picture": Picture(), "wave": Wave(), "words"
 def model(seed: int = 0, experts: int = 0) -> Unified:
     """A unified model of two grids and words, in float64."""
     torch.manual_seed(seed)
+    part = block(width=WIDTH, heads=2, hidden=4 * WIDTH)
+    if experts:
+        part = part.replace(
+            feed_forward=Spec(ModalityExperts, width=WIDTH, hidden=4 * WIDTH, experts=experts)
+        )
     return Unified(
         encoders={
             "picture": GridEncoder(stem=ConvStem(patch=[4, 4], channels=3, width=WIDTH)),
             "wave": GridEncoder(stem=LinearStem(patch=[2], channels=5, width=WIDTH)),
             "words": TokenEncoder(vocabulary=VOCABULARY, width=WIDTH, mask_id=3),
         },
-        trunk=Transformer(width=WIDTH, depth=3, heads=2, experts=experts),
+        trunk=Transformer(width=WIDTH, depth=3, block=part),
         alone=1,
         embedding=8,
         language="words",

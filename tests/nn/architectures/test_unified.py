@@ -110,7 +110,8 @@ def test_masked_values_cannot_be_seen():
     net = model()
     first = batch([sample(0, ("picture",))], draws)
     out = net(first)
-    masked = net.read("picture", first.streams["picture"]).encoded.masked[0]
+    stream = first.streams["picture"]
+    masked = net.encoders["picture"](stream.values, stream.lengths, stream.corrupt, stream.seed).masked[0]
     values = first.streams["picture"].values.clone()
     for token in masked.nonzero()[:, 0].tolist():
         row, column = divmod(token, 2)
@@ -150,13 +151,14 @@ def test_decoding_with_caches_equals_the_full_pass():
 def test_parts_that_do_not_fit_are_named():
     from sensorium.nn.architectures.unified import Unified
     from sensorium.nn.encoders.tokens import TokenEncoder
+    from sensorium.nn.layers.blocks import block
     from sensorium.nn.layers.transformer import Transformer
 
     words = TokenEncoder(vocabulary=9, width=8, mask_id=3)
     with pytest.raises(ConfigError, match="words encoder has width 8, the trunk 16"):
         Unified(
             encoders={"words": words},
-            trunk=Transformer(width=16, depth=2, heads=2),
+            trunk=Transformer(width=16, depth=2, block=block(width=16, heads=2, hidden=64)),
             alone=1,
             embedding=4,
             language="words",
@@ -164,7 +166,7 @@ def test_parts_that_do_not_fit_are_named():
     with pytest.raises(ConfigError, match="alone must lie between 1 and 1"):
         Unified(
             encoders={"words": words},
-            trunk=Transformer(width=8, depth=2, heads=2),
+            trunk=Transformer(width=8, depth=2, block=block(width=8, heads=2, hidden=32)),
             alone=2,
             embedding=4,
             language="words",

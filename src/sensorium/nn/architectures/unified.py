@@ -23,6 +23,7 @@ from ...core.errors import ConfigError
 from ...core.outputs import Embedding, Outputs, PatchPrediction, TokenPrediction
 from ..encoders.encoded import Encoded, Encoder
 from ..encoders.tokens import TokenEncoder
+from ..encoders.tower import Features
 from ..heads.contrastive import ContrastiveHead
 from ..heads.language import LanguageHead
 from ..heads.patches import PatchHead
@@ -31,6 +32,7 @@ from ..layers.masks import Layout, causal, everything, interleaved, padding
 from ..layers.packing import Packing, dense, packing, ragged_positions
 from ..layers.transformer import Transformer
 from .interleave import interleave
+from .network import Network
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,6 @@ class Read:
     encoded: Encoded
     packing: Packing
     rows: Float[Tensor, "m d"]
-
-    def segments(self) -> list[Float[Tensor, "t d"]]:
-        """The features of each segment."""
-        return list(self.rows.split(self.encoded.lengths.tolist()))
 
 
 @dataclass
@@ -60,7 +58,7 @@ class Decoding:
     position: int = 0
 
 
-class Unified(nn.Module):
+class Unified(Network):
     """Encoders into one shared trunk, with contrastive, language and patch heads.
 
     ``alone`` blocks of the trunk read each segment by itself, the others read the interleaved sample.
@@ -91,7 +89,8 @@ class Unified(nn.Module):
             if encoder.width != trunk.width:
                 raise ConfigError(f"the {name} encoder has width {encoder.width}, the trunk {trunk.width}")
         self.encoders = nn.ModuleDict(encoders)
-        self.trunk, self.alone, self.language = trunk, alone, language
+        self.trunk, self.alone = trunk, alone
+        self.language: str = language
         self.kinds = {name: index for index, name in enumerate(encoders)}
         self.ordinal = nn.Embedding(ordinals, trunk.width)
         nn.init.zeros_(self.ordinal.weight)
@@ -106,6 +105,11 @@ class Unified(nn.Module):
         )
 
     @property
+    def scale(self) -> Float[Tensor, ""]:
+        """The inverse temperature."""
+        return self.contrastive_head.scale
+
+    @property
     def _words(self) -> TokenEncoder:
         """The encoder whose tokens are written."""
         return cast(TokenEncoder, self.encoders[self.language])
@@ -115,15 +119,14 @@ class Unified(nn.Module):
 
         ``embed_only`` stops after the lower blocks: embeddings without captions or reconstructions.
         """
-        reads = {name: self.read(name, batch.streams[name]) for name in self.encoders}
+        reads = {name: self._alone(name, batch.streams[name]) for name in self.encoders}
         embeddings = {name: self._embedding(name, read) for name, read in reads.items()}
-        scale = self.contrastive_head.scale
         if embed_only:
-            return Outputs(embeddings=embeddings, scale=scale)
+            return Outputs(embeddings=embeddings, scale=self.scale)
         rows, _ = self._together(reads, len(batch))
         return Outputs(
             embeddings=embeddings,
-            scale=scale,
+            scale=self.scale,
             language=self._next_tokens(reads[self.language], rows[self.language]),
             masked_tokens={self.language: self._masked_tokens(reads[self.language], rows[self.language])},
             masked_patches={
@@ -131,7 +134,17 @@ class Unified(nn.Module):
             },
         )
 
-    def read(self, name: str, stream: Stream) -> Read:
+    def read(self, name: str, stream: Stream) -> Features:
+        """Token features after the lower blocks, and the embedding, of all segments of one modality."""
+        read = self._alone(name, stream)
+        lengths = read.encoded.lengths
+        return Features(read.rows, lengths, self.contrastive_head(name, read.rows, lengths))
+
+    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
+        """Unit-length vectors of all segments of one modality."""
+        return self.read(name, stream).pooled
+
+    def _alone(self, name: str, stream: Stream) -> Read:
         """One modality through its encoder and the lower blocks."""
         encoder = self.encoders[name]
         encoded = encoder(stream.values, stream.lengths, stream.corrupt, stream.seed)
@@ -141,16 +154,11 @@ class Unified(nn.Module):
         rows = self.trunk(place.pack(encoded.tokens), place, mask, kind=self.kinds[name], stop=self.alone)
         return Read(stream, encoded, place, rows)
 
-    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
-        """Unit-length vectors of all segments of one modality."""
-        read = self.read(name, stream)
-        return self.contrastive_head(name, read.rows, read.encoded.lengths)
-
     def prefill(
         self, batch: Batch, segment: Int[Tensor, "b"], turn: Int[Tensor, "b"], ordinal: Int[Tensor, "b"]
     ) -> Decoding:
         """Read a batch of context; what is written next is segment ``segment`` of turn ``turn`` in each sample."""
-        reads = {name: self.read(name, batch.streams[name]) for name in self.encoders}
+        reads = {name: self._alone(name, batch.streams[name]) for name in self.encoders}
         together = self.trunk.caches()
         _, layout = self._together(reads, len(batch), together)
         return Decoding(layout, segment, turn, ordinal, self.trunk.caches(), together)

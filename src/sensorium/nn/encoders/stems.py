@@ -24,6 +24,15 @@ def patches(values: Float[Tensor, "n *s c"], patch: Sequence[int]) -> Float[Tens
     return values.reshape(n, *split, c).permute(order).reshape(n, tokens, math.prod(patch) * c)
 
 
+def assembled(cut: Float[Tensor, "n t p"], grid: Sequence[int], patch: Sequence[int]) -> Float[Tensor, "n *s c"]:
+    """The grid of values that was cut into these ``patches``, of which there are ``grid`` along each axis."""
+    axes = len(grid)
+    order = [0, *(part for axis in range(1, axes + 1) for part in (axis, axis + axes)), 2 * axes + 1]
+    channels = cut.shape[-1] // math.prod(patch)
+    sizes = [g * p for g, p in zip(grid, patch, strict=True)]
+    return cut.reshape(len(cut), *grid, *patch, channels).permute(order).reshape(len(cut), *sizes, channels)
+
+
 class Stem(nn.Module):
     """From values ``[n, *s, channels]`` whose axes are multiples of ``patch`` to ``[n, t, width]``."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ..layers.activations import activation as by_name
+from ..layers.norms import LayerNorm
 
 
 class LanguageHead(nn.Module):
@@ -18,3 +22,32 @@ class LanguageHead(nn.Module):
         self, features: Float[Tensor, "*m d"], embedding: Float[Tensor, "v d"]
     ) -> Float[Tensor, "*m v"]:
         return F.linear(self.norm(features), embedding)
+
+
+class MaskedLanguageHead(nn.Module):
+    """A linear map, a nonlinearity and a norm, then the similarity with every row of the (tied) embedding matrix,
+    plus one learned number per token (BERT, Devlin et al. 2018, arXiv:1810.04805).
+
+    ``embedding`` is the width of the matrix, where it is not ``width`` (ELECTRA).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        vocabulary: int,
+        embedding: int | None = None,
+        activation: str = "gelu",
+        eps: float = 1e-12,
+    ) -> None:
+        super().__init__()
+        embedding = width if embedding is None else embedding
+        self.dense = nn.Linear(width, embedding)
+        self.activation = by_name(activation)
+        self.norm = LayerNorm(width=embedding, eps=eps)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(
+        self, features: Float[Tensor, "*m d"], embedding: Float[Tensor, "v e"]
+    ) -> Float[Tensor, "*m v"]:
+        return F.linear(self.norm(self.activation(self.dense(features))), embedding, self.bias)

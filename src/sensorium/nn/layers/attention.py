@@ -1,43 +1,158 @@
-"""Multi-head self-attention over torch's fused kernels.
+"""Multi-head attention over torch's fused kernels, of a sequence over itself or over another.
 
-Legend: m real tokens, b sequences, t tokens of the longest, d width, h heads, e = d/h.
+Legend: m real tokens, b sequences, t tokens of the longest, s those looked at, d width, h heads of queries, g heads
+of keys and values, e width of a head.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
 from .cache import KVCache
+from .flex import attend_blocks, pays
+from .fused import FusedLinear
 from .masks import Mask
 from .packing import Packing
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product self-attention (Vaswani et al. 2017, arXiv:1706.03762) with one fused projection."""
+    """Scaled dot-product self-attention (Vaswani et al. 2017, arXiv:1706.03762) with one fused projection.
 
-    def __init__(self, *, width: int, heads: int, bias: bool = True) -> None:
+    ``groups`` heads of keys and values are shared by the ``heads`` of queries: equal numbers are plain multi-head,
+    1 is multi-query (arXiv:1911.02150), others are grouped-query attention (arXiv:2305.13245). ``biases`` names the
+    projections that have one, of ``qkvo``. ``scale`` is that of the products; by default ``head_width ** -0.5``.
+    ``rotary`` turns queries and keys by their places; ``relative`` gives numbers to add to the products, for places
+    that lie on a grid (``mask.grid``). ``norm_query`` and ``norm_key`` see the
+    vectors of each head. ``dropout`` leaves out weights in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        groups: int | None = None,
+        head_width: int | None = None,
+        biases: str = "qkvo",
+        scale: float | None = None,
+        rotary: nn.Module | None = None,
+        relative: nn.Module | None = None,
+        norm_query: nn.Module | None = None,
+        norm_key: nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(f"attention width {width} is not a multiple of its {heads} heads")
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
+        self.scale, self.dropout = scale, dropout
+        whole, shared = self.heads * self.head_width, self.groups * self.head_width
+        self.qkv = FusedLinear(
+            width=width, parts=[whole, shared, shared], biased=[part in biases for part in "qkv"]
+        )
+        self.out = nn.Linear(whole, width, bias="o" in biases)
+        self.rotary, self.relative = rotary, relative
+        self.norm_query, self.norm_key = norm_query, norm_key
 
     def forward(
         self, x_md: Float[Tensor, "m d"], packing: Packing, mask: Mask, cache: KVCache | None = None
     ) -> Float[Tensor, "m d"]:
-        qkv_bt = packing.pad(self.qkv(x_md))
-        b, t, _ = qkv_bt.shape
-        q_bhte, k_bhte, v_bhte = qkv_bt.view(b, t, 3, self.heads, x_md.shape[1] // self.heads).permute(
-            2, 0, 3, 1, 4
-        )
+        qkv_bthe = packing.pad(self.qkv(x_md)).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        q_bhte, k_bgte, v_bgte = qkv_bthe.split([self.heads, self.groups, self.groups], dim=1)
+        if self.norm_query is not None:
+            q_bhte = self.norm_query(q_bhte)
+        if self.norm_key is not None:
+            k_bgte = self.norm_key(k_bgte)
+        if self.rotary is not None:
+            q_bhte, k_bgte = self.rotary(q_bhte, k_bgte, _places(q_bhte, mask, cache))
         if cache is not None:
-            k_bhte, v_bhte = cache.extend(k_bhte, v_bhte)
-        allowed = None if mask.allowed is None else mask.allowed[:, None]
-        y_bhte = F.scaled_dot_product_attention(
-            q_bhte, k_bhte, v_bhte, attn_mask=allowed, is_causal=mask.causal
+            k_bgte, v_bgte = cache.extend(k_bgte, v_bgte)
+        bias = self.relative(mask.grid) if self.relative is not None else None
+        y_bhte = attend(
+            q_bhte, k_bgte, v_bgte, mask, bias=bias, scale=self.scale, dropout=self.dropout * self.training
         )
         return self.out(packing.pack(y_bhte.transpose(1, 2).flatten(2)))
+
+
+class CrossAttention(nn.Module):
+    """Attention of one sequence over another, of ``context_width``; the rest is as in ``SelfAttention``."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        context_width: int,
+        heads: int,
+        groups: int | None = None,
+        head_width: int | None = None,
+        biases: str = "qkvo",
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
+        self.scale = scale
+        whole, shared = self.heads * self.head_width, self.groups * self.head_width
+        self.q = nn.Linear(width, whole, bias="q" in biases)
+        self.kv = FusedLinear(
+            width=context_width, parts=[shared, shared], biased=[part in biases for part in "kv"]
+        )
+        self.out = nn.Linear(whole, width, bias="o" in biases)
+
+    def forward(
+        self,
+        x_btd: Float[Tensor, "b t d"],
+        context_bsc: Float[Tensor, "b s c"],
+        mask: Mask,
+    ) -> Float[Tensor, "b t d"]:
+        q_bhte = self.q(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        kv_bhse = self.kv(context_bsc).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        k_bgse, v_bgse = kv_bhse.chunk(2, dim=1)
+        y_bhte = attend(q_bhte, k_bgse, v_bgse, mask, scale=self.scale)
+        return self.out(y_bhte.transpose(1, 2).flatten(2))
+
+
+def attend(
+    q_bhte: Float[Tensor, "b h t e"],
+    k_bgse: Float[Tensor, "b g s e"],
+    v_bgse: Float[Tensor, "b g s e"],
+    mask: Mask,
+    *,
+    bias: Float[Tensor, "*b h t s"] | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b h t e"]:
+    """Weighted sums of values under a mask, with ``bias`` (and that of the mask) added to the scaled products."""
+    if pays(q_bhte, k_bgse, mask, dropout):
+        return attend_blocks(q_bhte, k_bgse, v_bgse, mask, bias=bias, scale=scale)
+    allowed, causal = mask.dense(q_bhte.shape[2], k_bgse.shape[2], q_bhte, bias)
+    y_bhte = F.scaled_dot_product_attention(
+        q_bhte,
+        k_bgse,
+        v_bgse,
+        attn_mask=allowed,
+        dropout_p=dropout,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=q_bhte.shape[1] != k_bgse.shape[1],
+    )
+    # Without rows torch's kernel forgets the bias, which must have a gradient on every rank or on none.
+    return y_bhte if len(q_bhte) or bias is None else y_bhte + bias.sum()
+
+
+def _places(q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Int[Tensor, "#b t *axes"]:
+    """Where the queries stand: as the mask says, or counted on from what the cache holds."""
+    if mask.positions is not None:
+        return mask.positions
+    past = 0 if cache is None else cache.length
+    return torch.arange(past, past + q_bhte.shape[2], device=q_bhte.device)[None]
+
+
+def _heads(width: int, heads: int, groups: int | None, head_width: int | None) -> tuple[int, int, int]:
+    if head_width is None and width % heads:
+        raise ConfigError(f"attention width {width} is not a multiple of its {heads} heads")
+    groups = heads if groups is None else groups
+    if groups < 1 or heads % groups:
+        raise ConfigError(f"{heads} heads of queries cannot share {groups} heads of keys and values equally")
+    return heads, groups, width // heads if head_width is None else head_width

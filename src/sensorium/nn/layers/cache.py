@@ -14,6 +14,11 @@ class KVCache:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
 
+    @property
+    def length(self) -> int:
+        """How many tokens are held."""
+        return 0 if self.keys is None else self.keys.shape[2]
+
     def extend(
         self, keys: Float[Tensor, "b h t e"], values: Float[Tensor, "b h t e"]
     ) -> tuple[Float[Tensor, "b h k e"], Float[Tensor, "b h k e"]]:

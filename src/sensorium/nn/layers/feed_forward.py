@@ -1,4 +1,7 @@
-"""Feed-forward layers, row by row: a plain one, and one expert per kind of token."""
+"""Feed-forward layers, row by row: plain, gated, and one expert per kind of token.
+
+Each is called with the ``kind`` of the tokens, which all but the experts ignore.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,44 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .activations import activation as by_name
+from .fused import FusedLinear
+
 
 class MLP(nn.Module):
-    """Two linear layers around a GELU. ``kind`` is ignored, so that it can stand where experts may."""
+    """Two linear layers around a nonlinearity (see ``activations``); ``dropout`` is that of the hidden layer."""
 
-    def __init__(self, *, width: int, hidden: int) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden: int,
+        activation: str = "gelu_tanh",
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.activation = nn.GELU(approximate="tanh")
-        self.down = nn.Linear(hidden, width)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.activation = by_name(activation)
+        self.dropout = nn.Dropout(dropout)
+        self.down = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int) -> Float[Tensor, "m d"]:
-        return self.down(self.activation(self.up(x)))
+    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int = 0) -> Float[Tensor, "m d"]:
+        return self.down(self.dropout(self.activation(self.up(x))))
+
+
+class GatedMLP(nn.Module):
+    """A gated linear unit: ``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, *, width: int, hidden: int, activation: str = "silu", bias: bool = False) -> None:
+        super().__init__()
+        self.gate_up = FusedLinear(width=width, parts=[hidden, hidden], biased=[bias, bias])
+        self.activation = by_name(activation)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int = 0) -> Float[Tensor, "m d"]:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up)
 
 
 class ModalityExperts(nn.Module):

@@ -33,6 +33,13 @@ class Packing:
         flat = padded.flatten(0, 1)
         return flat if self.index is None else flat[self.index]
 
+    def owners(self, device: torch.device) -> Int[Tensor, "m"]:
+        """Which sequence each row is of."""
+        places = (
+            torch.arange(self.sequences * self.length, device=device) if self.index is None else self.index
+        )
+        return places // max(self.length, 1)
+
 
 def packing(real: Bool[Tensor, "b t"]) -> Packing:
     """The packing of the real tokens, in reading order."""

@@ -1,4 +1,4 @@
-"""The pre-norm transformer: a stack of blocks that can be run in parts, over packed rows of real tokens."""
+"""The transformer: a stack of blocks that can be run in parts, over packed rows of real tokens."""
 
 from __future__ import annotations
 
@@ -8,54 +8,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
-from .attention import SelfAttention
+from ...core.spec import Spec
 from .cache import KVCache
-from .feed_forward import MLP, ModalityExperts
 from .masks import Mask
 from .packing import Packing
 
 
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the stream (pre-norm)."""
-
-    def __init__(self, *, attention: nn.Module, feed_forward: nn.Module, width: int) -> None:
-        super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
-        self.attention = attention
-        self.norm_feed_forward = nn.LayerNorm(width)
-        self.feed_forward = feed_forward
-
-    def forward(
-        self,
-        x: Float[Tensor, "m d"],
-        packing: Packing,
-        mask: Mask,
-        kind: Int[Tensor, "m"] | int = 0,
-        cache: KVCache | None = None,
-    ) -> Float[Tensor, "m d"]:
-        x = x + self.attention(self.norm_attention(x), packing, mask, cache)
-        return x + self.feed_forward(self.norm_feed_forward(x), kind)
-
-
 class Transformer(nn.Module):
-    """``depth`` equal blocks. ``experts`` > 0 gives each block one feed-forward per kind of token."""
+    """``depth`` blocks made from one Spec. ``drop_path`` is the rate of the last block; it grows linearly from 0."""
 
-    def __init__(self, *, width: int, depth: int, heads: int, ratio: float = 4.0, experts: int = 0) -> None:
+    def __init__(self, *, width: int, depth: int, block: Spec, drop_path: float = 0.0) -> None:
         super().__init__()
-        if depth < 1:
-            raise ConfigError(f"a transformer needs a depth of at least 1, found {depth}")
+        if depth < 0:
+            raise ConfigError(f"a transformer needs a depth of at least 0, found {depth}")
         self.width, self.depth = width, depth
-        hidden = int(width * ratio)
-        self.blocks = nn.ModuleList(
-            Block(
-                attention=SelfAttention(width=width, heads=heads),
-                feed_forward=ModalityExperts(width=width, hidden=hidden, experts=experts)
-                if experts
-                else MLP(width=width, hidden=hidden),
-                width=width,
-            )
-            for _ in range(depth)
-        )
+        rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
+        self.blocks = nn.ModuleList(block.replace(drop_path=rate).build() for rate in rates)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -1,0 +1,46 @@
+"""What a user's model asks of any network: to read segments, and to make vectors of them."""
+
+from __future__ import annotations
+
+import abc
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ...core.batch import Batch, Stream
+from ...core.outputs import Outputs
+from ..encoders.tower import Features, Tower
+
+
+class Network(nn.Module, abc.ABC):
+    """The root of every model. ``towers`` read one modality each; ``language`` names the one that reads words, if any.
+
+    ``forward`` names everything that the objectives of training need; ``embed_only`` asks for embeddings alone.
+    """
+
+    towers: nn.ModuleDict
+    language: str | None = None
+
+    @property
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The inverse temperature of similarities; None where vectors are not trained to be compared."""
+        return None
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch, embed_only: bool = False) -> Outputs: ...
+
+    def read(self, name: str, stream: Stream) -> Features:
+        """Token features and a pooled vector of all segments of one modality."""
+        return cast(Tower, self.towers[name])(stream.values, stream.lengths)
+
+    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
+        """Unit-length vectors of all segments of one modality."""
+        return unit(self.read(name, stream).pooled)
+
+
+def unit(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
+    """At length 1, in single precision at least."""
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
