@@ -17,12 +17,14 @@ from sensorium import cli
 FROZEN = {
     "demo": "[--out] [--minutes] [--seed]",
     "train": "RECIPE [OVERRIDES] --data --out [--validation] [--epochs] [--steps] [--minutes] [--processes] "
-    "[--device]",
+    "[--device] [--image] [--text] [--audio] [--video] [--series] [--lock]",
     "inspect": "DATA [--decode] [--split] [--recipe] [--json-out]",
     "evaluate": "RUN --data [--split] [--limit] [--template] [--code] [--device]",
     "embed": "RUN --data --out [--modality] [--split] [--batch-size] [--code] [--device]",
     "ask": "RUN [QUESTION] [--image] [--audio] [--video] [--series] [--media] [--tokens] [--temperature] "
     "[--seed] [--code] [--device]",
+    "convert": "MODEL OUT [--to] [--code]",
+    "zoo": "[FAMILY] [--markdown]",
     "world": "--out [--samples] [--seed] [--clips]",
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 import sensorium as sm
 from sensorium.core import CapabilityError, CheckpointError, ConfigError, DataError, Sample, Segment
@@ -17,10 +18,30 @@ from sensorium.data.sources.open import open_source
 from sensorium.data.world import write_world
 from sensorium.embeddings import write_embeddings
 from sensorium.modalities import standard
+from sensorium.model import read_spec
 from sensorium.run import Plan, train
 
-SMALL = ("trunk.width=32", "trunk.heads=2", "loading.batch=8", "embedding=16", "training.validate=1")
-NARROW = tuple(f"model.encoders.{name}.stem.width=32" for name in ("image", "audio", "video", "series"))
+SMALL = ("trunk.width=32", "loading.batch=8", "embedding=16", "training.validate=1")
+NARROW = (
+    *(f"model.encoders.{name}.stem.width=32" for name in ("image", "audio", "video", "series")),
+    *(f"trunk.block.{part}.width=32" for part in ("norm", "attention", "feed_forward")),
+    "trunk.block.attention.heads=2",
+    "trunk.block.feed_forward.hidden=128",
+)
+
+
+NORMED = """
+from torch import nn
+from sensorium.nn.encoders.stems import ConvStem
+
+class NormedStem(ConvStem):
+    def __init__(self, *, patch: list[int], channels: int, width: int) -> None:
+        super().__init__(patch=patch, channels=channels, width=width)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, values, lengths):
+        return self.norm(super().forward(values, lengths).transpose(1, 2)).transpose(1, 2)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +162,29 @@ def test_a_run_is_loaded_strictly(run, tmp_path):
     (copy / "spec.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="format 99, expected 1"):
         sm.load(copy)
+
+
+def test_running_statistics_are_saved_and_loaded_strictly(run, samples, tmp_path):
+    (tmp_path / "normed.py").write_text(NORMED)
+    record = json.loads((run / "spec.json").read_text())
+    stem = record["spec"]["model"]["encoders"]["image"]["stem"]
+    record["spec"]["model"]["encoders"]["image"]["stem"] = stem | {"class": "normed:NormedStem"}
+    place, code = tmp_path / "built", [tmp_path / "normed.py"]
+    place.mkdir()
+    (place / "spec.json").write_text(json.dumps(record))
+    spec = read_spec(place, code)
+    network = spec.build().model.build()
+    mean = dict(network.named_buffers())["encoders.image.stem.norm.running_mean"]
+    mean.copy_(torch.linspace(-1, 1, len(mean)))
+    built = sm.Model(network.eval(), sm.load(run).modalities, spec)
+    built.save_pretrained(place)
+    again, value = sm.load(place, code=code), samples[0].content("image").value
+    assert torch.equal(again.embed(image=value), built.embed(image=value))
+    tensors = load_file(place / "model.safetensors")
+    del tensors["encoders.image.stem.norm.running_var"]
+    save_file(tensors, place / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"'encoders\.image\.stem\.norm\.running_var' is missing"):
+        sm.load(place, code=code)
 
 
 def test_a_spec_from_a_file_chooses_no_code(run, tmp_path):

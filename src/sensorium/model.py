@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,35 +25,61 @@ from .core import (
     Sample,
     Segment,
     Spec,
+    Stream,
     nearest,
 )
 from .core.device import find_device
+from .core.state import saved_tensors
 from .core.system import System
 from .data.collate import collate
 from .data.item import prepare
+from .data.lengthwise import lengthwise
+from .generation.ctc import best_path
 from .generation.decode import Decoding, Places, write
+from .nn.architectures.network import Network
+from .nn.architectures.single import Single
+from .nn.architectures.transcriber import Transcriber
 from .nn.architectures.unified import Unified
+from .public import is_public, open_public, save_public
 from .training.checkpoint import Checkpoints, check_names, read
+from .weights.hub import locate
 
 #: Version of the layout of ``spec.json``; a newer one is refused.
 FORMAT = 1
+_OWN = "sensorium"  # the layout of this package
+_SORTED = 16  # batches within which values are sorted by length, so that little is padded
 
 
 def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | torch.device = "cpu") -> Model:
-    """A model from a run directory (its newest good checkpoint, averaged weights) or from ``save_pretrained``.
+    """A model from a run directory (its newest good checkpoint, averaged weights), from ``save_pretrained``, or from a
+    public checkpoint: a directory or a hub id.
 
     ``code`` names the user's own Python files or modules that the saved Spec refers to. Raises ConfigError for a
-    directory that holds no model, CheckpointError for damaged or unfitting weights.
+    directory that holds no model, CheckpointError for damaged or unfitting weights, CapabilityError for a public
+    architecture that no recipe reads. What a user should know of a public checkpoint (a licence that forbids
+    commercial use, say) is said by a warning.
     """
-    directory, place = Path(path), find_device(device)
+    place = find_device(device)
+    directory = place_of(path)
+    if is_public(directory) and not (directory / "spec.json").is_file():
+        opened = open_public(directory)
+        for notice in opened.notices:
+            warnings.warn(f"{path}: {notice}", stacklevel=2)
+        return Model(opened.network.to(place).eval(), opened.modalities, opened.spec)
     spec = read_spec(directory, code)
     system: System = spec.build()
     modalities = build_modalities(system, directory / "modalities")
     network = system.model.build()
     weights, where = _weights(directory)
-    check_names(dict(network.named_parameters()), weights, where)
-    network.load_state_dict(network.state_dict() | weights)  # buffers are as built: they are not saved
+    check_names(saved_tensors(network), weights, where)
+    network.load_state_dict(network.state_dict() | weights)  # a tensor of several names is saved under one
     return Model(network.to(place).eval(), modalities, spec)
+
+
+def place_of(path: str | Path) -> Path:
+    """The directory of a model: a local one, or a hub id where no local folder can be meant."""
+    local = Path(path)
+    return local if local.is_dir() or local.parent.is_dir() else locate(path)
 
 
 def import_code(code: Collection[str | Path]) -> set[str]:
@@ -152,7 +179,7 @@ class Model:
     raises DataError for a value that cannot be used and CapabilityError for a modality the model lacks.
     """
 
-    def __init__(self, network: Unified, modalities: Mapping[str, Modality], spec: Spec) -> None:
+    def __init__(self, network: Network, modalities: Mapping[str, Modality], spec: Spec) -> None:
         self.network, self.modalities, self.spec = network, modalities, spec
 
     @property
@@ -162,22 +189,22 @@ class Model:
     @torch.no_grad()
     def embed(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n d"]:
         """Unit-length embeddings of values of one modality: ``embed(image=[...])``. One value makes one row."""
-        return torch.cat(
-            [self.network.embed(name, stream) for name, stream in self._streams(values, batch_size)]
-        )
+        return self._rows(self.network.embed, values, batch_size)
 
     @torch.no_grad()
     def features(self, *, batch_size: int = 64, **values: Any) -> list[Float[Tensor, "t d"]]:
         """Token features of each value after the blocks that read it alone, before pooling."""
-        found = []
-        for name, stream in self._streams(values, batch_size):
-            found += self.network.read(name, stream).segments()
-        return found
+        found = [
+            one
+            for places, name, stream in self._streams(values, batch_size)
+            for one in zip(places, self.network.read(name, stream).segments(), strict=True)
+        ]
+        return [features for _, features in sorted(found, key=lambda one: one[0])]
 
     @torch.no_grad()
     def classify(
         self,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         templates: str | Sequence[str] = ("{}",),
         *,
         batch_size: int = 64,
@@ -185,25 +212,33 @@ class Model:
     ) -> Float[Tensor, "n labels"]:
         """Zero-shot probabilities of ``labels``; several templates make a prompt ensemble (arXiv:2103.00020).
 
-        A template holds one ``{}`` for the label. A class is the mean of its templates' embeddings.
+        A template holds one ``{}`` for the label. A class is the mean of its templates' embeddings. Without labels,
+        the probabilities of the classes that the network itself was trained on (``network.labels``).
         """
+        if labels is None:
+            return self._own_classes(values, batch_size)
         if not labels:
             raise ConfigError("classify needs at least one label")
+        language, scale = self.network.language, self.network.scale
+        if language is None or scale is None:
+            raise CapabilityError(
+                "this model compares with no texts: it can only name the classes of its own, if any"
+            )
         templates = [templates] if isinstance(templates, str) else list(templates)
         for template in templates:
             if template.count("{}") != 1:
                 raise ConfigError(f"the template {template!r} must hold one {{}} for the label")
         texts = [template.replace("{}", label) for label in labels for template in templates]
-        words = self.embed(batch_size=batch_size, **{self.network.language: texts})
+        words = self.embed(batch_size=batch_size, **{language: texts})
         classes = F.normalize(words.unflatten(0, (len(labels), len(templates))).mean(1), dim=-1)
         similarity = self.embed(batch_size=batch_size, **values) @ classes.T
-        return (self.network.contrastive_head.scale * similarity).softmax(1)
+        return (scale * similarity).softmax(1)
 
     @torch.no_grad()
     def score(self, sample: Sample) -> Float[Tensor, "m"]:
         """Log-probability (nats) of each target token of the sample given everything before it."""
         batch = collate([prepare(sample, self.modalities)], self.modalities).to(self.device)
-        found = self.network(batch).language
+        found = self._writer()(batch).language
         if not len(found.target):
             raise ConfigError(f"sample {sample.key!r} has no target segment to score")
         return found.logits.float().log_softmax(1).gather(1, found.target[:, None])[:, 0]
@@ -219,12 +254,13 @@ class Model:
         **media: Any,
     ) -> str:
         """An answer to ``prompt`` about the media given; without a prompt, a caption."""
+        language = self._writer().language
         segments = []
         for name, value in media.items():
             self._require(name)
             segments += [Segment(name, one, field=name) for one in _listed(value)]
         if prompt is not None:
-            segments.append(Segment(self.network.language, prompt, role="user", turn=1, field="prompt"))
+            segments.append(Segment(language, prompt, role="user", turn=1, field="prompt"))
         if not segments:
             raise ConfigError("generate needs a prompt or something to describe")
         how = Decoding(max_new_tokens, temperature, top_k, seed)
@@ -244,17 +280,69 @@ class Model:
             for text in self._write(contexts[start : start + batch_size], how)
         ]
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``spec.json``, ``model.safetensors`` and what the modalities learnt, for ``load``."""
+    @torch.no_grad()
+    def transcribe(self, audio: Any, *, batch_samples: int = 4_000_000) -> list[str]:
+        """What is said in recordings, one text for each: the likeliest token of each frame (greedy CTC).
+
+        Recordings of similar length are read together, up to ``batch_samples`` padded samples at once. Raises
+        CapabilityError for a model that does not transcribe.
+        """
+        network = self.network
+        if not isinstance(network, Transcriber):
+            raise CapabilityError("this model does not transcribe: it has no head for CTC")
+        name, words = network.name, cast(Any, self.modalities[network.transcripts])
+        items = (
+            (place, prepare(Sample(f"{name}[{place}]", (Segment(name, one),)), self.modalities))
+            for place, one in enumerate(_listed(audio))
+        )
+        texts: dict[int, str] = {}
+        for group in lengthwise(items, lambda item: len(item[1].pieces[0].values), batch_samples):
+            batch = collate([item for _, item in group], self.modalities)
+            paths = best_path(*network.logits(batch.streams[name].to(self.device)))
+            texts |= {place: words.decode_ctc(path) for (place, _), path in zip(group, paths, strict=True)}
+        return [texts[place] for place in range(len(texts))]
+
+    def save_pretrained(self, directory: str | Path, layout: str | None = None) -> None:
+        """Write the model for ``load``, in a public ``layout`` where its family has one: ``transformers``, which is
+        then the default, or ``open_clip``; or ``sensorium``: ``spec.json``, ``model.safetensors`` and what the
+        modalities learnt.
+        """
         from safetensors.torch import save_file
 
         directory = Path(directory)
+        if (layout or ("transformers" if self.spec.family else _OWN)) != _OWN:
+            save_public(directory, self.spec, self.network, self.modalities, layout or "transformers")
+            return
         write_spec(directory, self.spec)
         save_modalities(self.modalities, directory / "modalities")
         save_file(
-            {name: p.detach().cpu().contiguous() for name, p in self.network.named_parameters()},
+            {name: value.detach().cpu().contiguous() for name, value in saved_tensors(self.network).items()},
             directory / "model.safetensors",
         )
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model produces text: captions and answers."""
+        return isinstance(self.network, Unified)
+
+    def _writer(self) -> Unified:
+        if not isinstance(self.network, Unified):
+            raise CapabilityError("this model reads but does not write: it has no language head")
+        return self.network
+
+    def _own_classes(self, values: Mapping[str, Any], batch_size: int) -> Float[Tensor, "n classes"]:
+        network = self.network
+        if not isinstance(network, Single):
+            raise CapabilityError("this network has no classes of its own: give labels")
+        return self._rows(network.classify, values, batch_size).softmax(1)
+
+    def _rows(
+        self, use: Callable[[str, Stream], Tensor], values: Mapping[str, Any], batch_size: int
+    ) -> Float[Tensor, "n d"]:
+        """One row per value, in the order given."""
+        found = [(places, use(name, stream)) for places, name, stream in self._streams(values, batch_size)]
+        order = torch.tensor([place for places, _ in found for place in places], device=self.device)
+        return torch.cat([rows for _, rows in found])[order.argsort()]
 
     def _require(self, name: str) -> None:
         if name not in self.modalities:
@@ -262,25 +350,31 @@ class Model:
                 f"this model does not know {name!r}; it was trained on {', '.join(self.modalities)}"
             )
 
-    def _streams(self, values: Mapping[str, Any], batch_size: int) -> Iterator[tuple[str, Any]]:
+    def _streams(self, values: Mapping[str, Any], batch_size: int) -> Iterator[tuple[list[int], str, Stream]]:
+        """Batches of values of similar length, with their places among those given."""
         if len(values) != 1:
             raise ConfigError(
                 f"give the values of one modality, such as image=[...]; found {sorted(values) or 'none'}"
             )
         name, value = next(iter(values.items()))
         self._require(name)
-        items = [
-            prepare(Sample(f"{name}[{i}]", (Segment(name, one),)), self.modalities)
-            for i, one in enumerate(_listed(value))
-        ]
-        if not items:
+        given = _listed(value)
+        if not given:
             raise ConfigError(f"{name}=[] holds nothing")
-        for start in range(0, len(items), batch_size):
-            batch = collate(items[start : start + batch_size], self.modalities)
-            yield name, batch.streams[name].to(self.device)
+        for start in range(0, len(given), _SORTED * batch_size):
+            items = {
+                place: prepare(Sample(f"{name}[{place}]", (Segment(name, given[place]),)), self.modalities)
+                for place in range(start, min(start + _SORTED * batch_size, len(given)))
+            }
+            places = sorted(items, key=lambda place: len(items[place].pieces[0].values))
+            for first in range(0, len(places), batch_size):
+                chosen = places[first : first + batch_size]
+                batch = collate([items[place] for place in chosen], self.modalities)
+                yield chosen, name, batch.streams[name].to(self.device)
 
     def _write(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
-        language = self.network.language
+        network = self._writer()
+        language = network.language
         words: Any = self.modalities[language]
         turns = [max((segment.turn for segment in sample.segments), default=0) for sample in samples]
         known = [[s for s in sample.segments if s.modality in self.modalities] for sample in samples]
@@ -292,7 +386,7 @@ class Model:
         batch = collate([prepare(sample, self.modalities) for sample in samples], self.modalities).to(
             self.device
         )
-        written = write(self.network, batch, places, how, bos=words.bos, eos=words.eos)
+        written = write(network, batch, places, how, bos=words.bos, eos=words.eos)
         return [words.decode(ids) for ids in written]
 
 

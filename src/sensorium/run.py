@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -25,13 +25,15 @@ from .core import ConfigError, DataError, Modality, Sample, Spec
 from .core.system import System
 from .data.sources.open import open_source, open_sources, split_weight
 from .data.sources.source import Source
-from .evaluation import Answer, Caption, Retrieval, evaluate
+from .evaluation import Answer, Caption, Retrieval, Task, evaluate
 from .evaluation.report import write_report
 from .evaluation.report.folder import VALIDATION
-from .modalities import standard
-from .model import Model, build_modalities, import_code, read_spec, save_modalities, write_spec
-from .nn.architectures.unified import Unified
-from .recipes import find
+from .modalities import Text, standard
+from .modalities.transcripts import Transcripts
+from .model import Model, build_modalities, read_spec, save_modalities, write_spec
+from .nn.architectures.network import Network
+from .start import Start, load_files, resolve
+from .training.checkpoint import Checkpoints
 from .training.distributed import World
 from .training.lock import locked
 from .training.settings import Duration
@@ -42,46 +44,11 @@ _FITTED_TEXTS = 200_000
 _VALIDATED = 128
 
 
-def resolve(typed: str, overrides: Sequence[str] = ()) -> tuple[Spec, set[str]]:
-    """The System's Spec of a recipe as typed, with overrides, and the user's modules it may name.
-
-    ``unified``, ``unified:small``, ``my_file.py:my_recipe`` and ``pkg.module:my_recipe:small`` are all understood.
-    """
-    first, _, rest = typed.partition(":")
-    if first.endswith(".py") or "." in first:
-        function, _, size = rest.partition(":")
-        if not function:
-            raise ConfigError(f"{typed}: which recipe of the file? write {first}:my_recipe")
-        modules = import_code([first])
-        spec = find.recipe(sys.modules[next(iter(modules))], function, size or None, typed)
-    else:
-        spec, modules = find.builtin(typed), set()
-    for assignment in overrides:
-        spec = spec.override(assignment)
-    return spec, modules | outside(spec)
-
-
-def outside(spec: Spec) -> set[str]:
-    """The modules outside this package whose classes a Spec names. A recipe that the user typed may name them."""
-    package = __name__.partition(".")[0]
-    modules = {name.partition(":")[0] for name in _classes(spec.to_json())}
-    return {module for module in modules if module.partition(".")[0] != package}
-
-
-def _classes(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "class" in value:
-            yield value["class"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _classes(item)
-
-
 @dataclass(frozen=True)
 class Plan:
     """What is to be trained on what: a recipe as typed, overrides, data as ``path`` or ``path@weight``, and where.
 
+    ``towers`` and ``lock`` are those of ``sensorium.start.resolve``.
     ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the
     samples of the data whose split is ``validation``.
     """
@@ -92,27 +59,29 @@ class Plan:
     overrides: Sequence[str] = ()
     duration: Mapping[str, float | None] = field(default_factory=dict)
     validation: str | None = None
+    towers: Mapping[str, str] = field(default_factory=dict)
+    lock: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Ready:
     """A plan whose recipe and data were found."""
 
-    spec: Spec
-    modules: set[str]
+    start: Start
     sources: list[tuple[Source, float]]
     held_out: Source | None
 
 
 def look_up(plan: Plan) -> Ready:
     """Find the recipe and open the data. Raises ConfigError or DataError for a user's mistake."""
-    spec, modules = resolve(plan.recipe, plan.overrides)
+    start = resolve(plan.recipe, plan.overrides, towers=plan.towers, lock=plan.lock)
+    spec = start.spec
     if given := {name: value for name, value in plan.duration.items() if value is not None}:
         spec = spec.set("training.duration", Spec(Duration, **given))
     spec.training.build()
     known = standard() | {name: part.build() for name, part in spec.modalities.items()}
     sources = open_sources(plan.data, modalities=known, split="train")
-    return Ready(spec, modules, sources, _validation(plan.data, plan.validation, known))
+    return Ready(replace(start, spec=spec), sources, _validation(plan.data, plan.validation, known))
 
 
 def prepare(plan: Plan, console: Console) -> Ready:
@@ -136,12 +105,16 @@ def train(plan: Plan, *, world: World | None = None, console: Console | None = N
     world.barrier()
     ready = ready or look_up(plan)
     with locked(out) if world.first else nullcontext():
-        spec = read_spec(out, ready.modules).set("training.duration", ready.spec.training.duration)
+        spec = read_spec(out, ready.start.modules).set(
+            "training.duration", ready.start.spec.training.duration
+        )
         system: System = spec.build()
         modalities = build_modalities(system, out / "modalities")
         training = system.training.build()
         torch.manual_seed(training.seed)
         network = system.model.build()
+        if not Checkpoints(out / "checkpoints").steps():
+            ready.start.fill(network)
         if world.first:
             _write_facts(out, network, world)
         # A sharded model cannot be used by one rank alone, so FSDP2 runs do without looks on the way.
@@ -176,7 +149,8 @@ def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Moda
 def _prepare(out: Path, ready: Ready, console: Console) -> None:
     sources = ready.sources
     asked = {
-        "spec": ready.spec.set("training.duration", Spec(Duration, epochs=1)).to_json(),
+        "spec": ready.start.spec.set("training.duration", Spec(Duration, epochs=1)).to_json(),
+        "weights": dict(ready.start.weights),
         "data": [[source.name, weight, len(source)] for source, weight in sources],
     }
     if (out / "spec.json").is_file():
@@ -186,10 +160,12 @@ def _prepare(out: Path, ready: Ready, console: Console) -> None:
         Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
     ]
     present = {name for counts in combinations for combination in counts for name in combination.split("+")}
-    spec = only_present(ready.spec, present)
+    spec = only_present(ready.start.spec, present)
     modalities = build_modalities(spec.build(), None)
+    load_files(modalities, ready.start.files)
     for name, modality in modalities.items():
-        modality.fit(_raws(name, modality, [source for source, _ in sources]))
+        if name not in ready.start.files:
+            modality.fit(_raws(name, modality, [source for source, _ in sources]))
     final = follow_data(spec, modalities)
     with torch.device("meta"):  # parts that do not fit are found before anything is written
         final.model.build()
@@ -236,12 +212,19 @@ def _raws(name: str, modality: Modality, sources: Sequence[Source]) -> Iterator[
 
 
 def only_present(spec: Spec, present: Collection[str]) -> Spec:
-    """The System without the modalities that the data lacks."""
+    """The System without the encoders that the data does not need; towers stay as they are.
+
+    Raises ConfigError if the data has nothing that the model reads, or nothing to contrast.
+    """
     kept = {name: part for name, part in spec.modalities.items() if name in present}
-    if not kept:
-        raise ConfigError(
-            f"the data has {', '.join(sorted(present))}; the recipe knows {', '.join(spec.modalities)}"
+    needed = 2 if spec.contrastive is not None and not spec.objectives else 1
+    if len(kept) < needed:
+        wants = (
+            " and ".join(spec.modalities) if needed == len(spec.modalities) else ", ".join(spec.modalities)
         )
+        raise ConfigError(f"the data has {', '.join(sorted(present))}; the recipe reads {wants}")
+    if "encoders" not in spec.model.arguments:
+        return spec
     encoders = {
         name: part
         for name, part in spec.model.encoders.items()
@@ -254,13 +237,14 @@ def only_present(spec: Spec, present: Collection[str]) -> Spec:
 
 def follow_data(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
     """The System whose encoders have the sizes that preparation gives: channels, vocabulary."""
-    for name, encoder in spec.model.encoders.items():
-        path = f"model.encoders.{name}"
+    for name, encoder in spec.model.arguments.get("encoders", {}).items():
         if "stem" in encoder.arguments:
-            spec = spec.set(f"{path}.stem.channels", modalities[name].blank().shape[-1])
-        elif "vocabulary" in encoder.arguments:
-            words: Any = modalities[name]
-            spec = spec.set(f"{path}.vocabulary", words.vocabulary_size)
+            path = f"model.encoders.{name}.stem.channels"
+            spec = spec.set(path, modalities[name].blank().shape[-1])
+    learnt = [modality for modality in modalities.values() if isinstance(modality, Text | Transcripts)]
+    for path in [path for path in spec.paths() if re.fullmatch(r"model\..*\bvocabulary", path)]:
+        for words in learnt:
+            spec = spec.set(path, words.vocabulary_size)
     return spec
 
 
@@ -282,8 +266,10 @@ def _validate(
     """Figures and a few examples on validation data, for the log; the report shows them with their pictures."""
 
     def validate(network: nn.Module) -> dict[str, Any]:
-        tasks = [Retrieval(limit=_VALIDATED), Caption(limit=8, max_new_tokens=32), Answer(limit=16)]
-        model = Model(cast(Unified, network), modalities, spec)
+        model = Model(cast(Network, network), modalities, spec)
+        tasks: list[Task] = [Retrieval(limit=_VALIDATED)]
+        if model.writes:
+            tasks += [Caption(limit=8, max_new_tokens=32), Answer(limit=16)]
         found = evaluate(model, source, name=VALIDATION, tasks=tasks, limit=_VALIDATED, gallery=12)
         found.write(out / "evaluation" / VALIDATION)
         write_report(out)

@@ -135,9 +135,9 @@ class Listed(Numbers):
         return list(raw)
 
 
-class Bytes(Numbers):
+class HalfWords(Numbers):
     def prepare(self, raw: Any, generator: Any = None) -> Tensor:
-        return super().prepare(raw).to(torch.uint8)
+        return super().prepare(raw).to(torch.int32)
 
 
 class Empty(Numbers):
@@ -317,7 +317,7 @@ def test_passes(modality: Modality, values: list[Any], broken: list[Any]):
         (TwiceEnding, "holds one twice"),
         (Strict, r"refuses values\[0\], which is usable: never good enough"),
         (Listed, "is a list: return a torch.Tensor"),
-        (Bytes, "torch.uint8: return numbers as float32"),
+        (HalfWords, "torch.int32: return numbers as float32"),
         (Empty, "is empty"),
         (Learnt, "need no gradient"),
         (Scaled, r"prepare\(values\[1\]\) is not finite"),

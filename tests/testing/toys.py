@@ -11,6 +11,7 @@ from sensorium.nn.architectures.unified import Unified
 from sensorium.nn.encoders.grid import GridEncoder
 from sensorium.nn.encoders.stems import LinearStem
 from sensorium.nn.encoders.tokens import TokenEncoder
+from sensorium.nn.layers.blocks import block
 from sensorium.nn.layers.transformer import Transformer
 from sensorium.objectives import Contrastive, MaskedPatches, MaskedTokens, NextToken
 from sensorium.training.trainer import Training
@@ -30,7 +31,9 @@ def small() -> Spec:
                 "series": Spec(GridEncoder, stem=stem),
                 "text": Spec(TokenEncoder, vocabulary=270, width=WIDTH, mask_id=3),
             },
-            trunk=Spec(Transformer, width=WIDTH, depth=2, heads=2),
+            trunk=Spec(
+                Transformer, width=WIDTH, depth=2, block=block(width=WIDTH, heads=2, hidden=4 * WIDTH)
+            ),
             alone=1,
             embedding=8,
             language="text",

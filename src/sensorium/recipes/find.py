@@ -1,22 +1,54 @@
-"""From what a user types, ``unified:small`` or ``my_file.py:my_recipe``, to a recipe's Spec."""
+"""From a name to a page of this folder: recipes as typed by a user, and families of public checkpoints."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from types import ModuleType
 
-from ..core.errors import ConfigError, nearest
+from ..core.errors import CapabilityError, ConfigError, nearest
 from ..core.spec import Spec
 from ..core.system import System
+from ..weights.family import TRANSFORMERS, Family
 
 
 def names() -> list[str]:
     """The recipes of this package: every page of this folder that holds a function of its own name."""
     package = importlib.import_module(__package__)
-    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if info.name != "find")
+    found = (info.name for info in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in found if name != "find" and not name.startswith("_"))
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """The families of public checkpoints that the pages declare at module level; those of transformers first."""
+    pages = [importlib.import_module(f"{__package__}.{name}") for name in names()]
+    found = dict.fromkeys(one for page in pages for one in _declared(page))
+    return tuple(sorted(found, key=lambda one: one.layout != TRANSFORMERS))
+
+
+def config_files() -> set[str]:
+    """The names of the config files that some family reads."""
+    return {family.config_file for family in families()}
+
+
+def family(name: str | None, layout: str) -> Family:
+    """The family of that name in a public layout. Raises CapabilityError where there is none."""
+    mine = [found for found in families() if found.name == name]
+    for found in mine:
+        if found.layout == layout:
+            return found
+    layouts = ", ".join(found.layout for found in mine) or "none"
+    raise CapabilityError(
+        f"{name or 'this model'} has no {layout} layout (it has: {layouts}): save it as sensorium"
+    )
+
+
+def _declared(page: ModuleType) -> Iterator[Family]:
+    yield from (value for value in vars(page).values() if isinstance(value, Family))
 
 
 def recipe(module: ModuleType, function: str, size: str | None, typed: str) -> Spec:

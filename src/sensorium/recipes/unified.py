@@ -16,6 +16,7 @@ from ..nn.architectures.unified import Unified
 from ..nn.encoders.grid import GridEncoder
 from ..nn.encoders.stems import ConvStem, LinearStem
 from ..nn.encoders.tokens import TokenEncoder
+from ..nn.layers.blocks import block
 from ..nn.layers.transformer import Transformer
 from ..objectives import Contrastive, MaskedPatches, MaskedTokens, NextToken
 from ..training.muon import Muon
@@ -58,7 +59,12 @@ def unified(size: str = "tiny") -> Spec:
         model=Spec(
             Unified,
             encoders=encoders,
-            trunk=Spec(Transformer, width=width, depth=depth, heads=heads),
+            trunk=Spec(
+                Transformer,
+                width=width,
+                depth=depth,
+                block=block(width=width, heads=heads, hidden=4 * width, activation="gelu_tanh"),
+            ),
             alone=alone,
             embedding=embedding,
             language="text",

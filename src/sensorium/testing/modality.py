@@ -108,8 +108,8 @@ def _check_values(modality: Modality, raws: Sequence[Any]) -> None:
         found = modality.prepare(raw)
         claim(isinstance(found, Tensor), f"{where} is a {type(found).__name__}: return a torch.Tensor")
         claim(
-            found.is_floating_point() or found.dtype == torch.int64,
-            f"{where} is {found.dtype}: return numbers as float32 or tokens as int64",
+            found.is_floating_point() or found.dtype in (torch.int64, torch.uint8),
+            f"{where} is {found.dtype}: return numbers as float32, tokens as int64 or bytes as uint8",
         )
         claim(found.ndim > 0 and found.numel() > 0, f"{where} is empty: refuse such values in check")
         claim(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..core import ConfigError, Outputs, Spec
 from ..model import load
-from ..run import outside
+from ..start import outside
 from .claims import claim, close
 from .material import Material, Recipe, Samples, ready
 

@@ -1,0 +1,126 @@
+"""Verbs that use a model: measure it, ask it, embed with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from tyro.conf import Positional as Free
+from tyro.conf import UseAppendAction as Many
+
+from ..core import ConfigError
+from .following import evaluate_on, report, require
+
+if TYPE_CHECKING:
+    pass
+
+
+def evaluate(
+    run: Free[Path],
+    *,
+    data: Many[tuple[str, ...]],
+    split: str | None = None,
+    limit: int = 1000,
+    template: Many[tuple[str, ...]] = (),
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Evaluate a run on data and write its report.
+
+    Args:
+        run: the run's folder.
+        data: one or more data sets; the first is the main one.
+        split: only samples of this split.
+        limit: at most so many samples of each data set.
+        template: texts for zero-shot classes, for example "a photo of a {}"; several make an ensemble.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from ..model import load
+
+    console = Console()
+    require(data)
+    model = load(run, code=code, device=device)
+    for place, path in enumerate(data):
+        evaluate_on(model, run, path, split, limit, template, first=place == 0, console=console)
+    report(run, console, data[0], code)
+
+
+def ask(
+    run: Free[Path],
+    question: Free[str | None] = None,
+    *,
+    image: Many[tuple[Path, ...]] = (),
+    audio: Many[tuple[Path, ...]] = (),
+    video: Many[tuple[Path, ...]] = (),
+    series: Many[tuple[Path, ...]] = (),
+    media: Many[tuple[str, ...]] = (),
+    tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Ask a trained model about a picture, a sound, a clip or a recording; without a question it describes it.
+
+    Args:
+        run: the run's folder.
+        question: for example "what colour is the star?"
+        image: picture files.
+        audio: sound files.
+        video: clip files.
+        series: sensor files.
+        media: any other modality, as name=file.
+        tokens: longest answer, in tokens.
+        temperature: 0 takes the likeliest words; above that they are drawn.
+        seed: for drawing.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from ..model import load
+
+    given = {"image": image, "audio": audio, "video": video, "series": series}
+    values: dict[str, Any] = {name: list(files) for name, files in given.items() if files}
+    for pair in media:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--media {pair!r}: expected name=file")
+        values.setdefault(name, []).append(Path(file))
+    model = load(run, code=code, device=device)
+    answer = model.generate(question, max_new_tokens=tokens, temperature=temperature, seed=seed, **values)
+    Console().print(answer, markup=False, highlight=False, soft_wrap=True)
+
+
+def embed(
+    run: Free[Path],
+    *,
+    data: str,
+    out: Path,
+    modality: Many[tuple[str, ...]] = (),
+    split: str | None = None,
+    batch_size: int = 64,
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Write the embeddings of data to .parquet (all modalities; key, modality, vector) or .npy (one modality).
+
+    Args:
+        run: the run's folder.
+        data: any data that train accepts.
+        out: ends in .parquet or .npy; beside an .npy, the keys go to a .keys.txt file.
+        modality: which to embed; by default all that the model knows.
+        split: only samples of this split.
+        batch_size: how many at once.
+        code: your Python files that the run was trained with.
+        device: cpu or cuda.
+    """
+    from ..embeddings import write_embeddings
+    from ..model import load
+
+    model = load(run, code=code, device=device)
+    written = write_embeddings(model, data, out, names=modality, split=split, batch_size=batch_size)
+    console = Console(stderr=True)
+    for problem in written.problems:
+        console.print(f"left out: {problem}", style="yellow", markup=False)
+    console.print(f"{written.count} embeddings of width {written.width} in {out}")

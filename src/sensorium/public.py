@@ -1,0 +1,117 @@
+"""Public checkpoints, in and out: a directory or hub id of a known family becomes a network with its preprocessing,
+and is written again in the layout that others open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .core import CapabilityError, Modality, Spec, nearest
+from .core.state import saved_tensors
+from .nn.architectures.network import Network
+from .nn.skeleton import Skeleton
+from .recipes import find
+from .weights.family import TRANSFORMERS, Family, Folder, write_files
+from .weights.write import SAFETENSORS, write_tensors
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network with weights, its preprocessing, and what a user should be told of the checkpoint."""
+
+    spec: Spec
+    network: Network
+    modalities: Mapping[str, Modality]
+    notices: tuple[str, ...]
+
+
+def is_public(directory: Path) -> bool:
+    """Whether a directory holds the config of a public layout."""
+    return any((directory / name).is_file() for name in find.config_files())
+
+
+def family_of(folder: Folder) -> Family:
+    """The family that reads a checkpoint. Raises CapabilityError naming the architecture that none knows."""
+    for family in find.families():
+        if family.accepts(folder):
+            return family
+    kind = folder.config.take("model_type", str, "")
+    known = {name for family in find.families() for name in family.model_types}
+    code = ", ".join(folder.config.code)
+    raise CapabilityError(
+        f"{folder.path / 'config.json'}: model_type: no recipe reads {kind!r}{nearest(kind, known)}"
+        + (f"; the code that {code} names is never run" if code else "")
+    )
+
+
+def read_public(folder: Folder) -> Spec:
+    """The Spec of a public checkpoint, without its weights."""
+    family = family_of(folder)
+    spec = family.read(folder)
+    if family.layout == TRANSFORMERS and (kept := folder.config.ignored()):
+        spec = spec.replace(public=kept)
+    return spec
+
+
+def open_public(directory: Path) -> Opened:
+    """A public checkpoint. Nothing half-loaded is ever returned: every tensor has its place, or this raises
+    CheckpointError; a config that is not understood to the last field raises ConfigError.
+    """
+    folder = Folder(directory)
+    spec, network = open_network(folder)
+    modalities = {name: part.build() for name, part in spec.modalities.items()}
+    for modality in modalities.values():
+        modality.load(directory)
+    return Opened(spec, network, modalities, folder.notices())
+
+
+def open_network(folder: Folder, dtype: torch.dtype = torch.float32) -> tuple[Spec, Network]:
+    """The network of a public checkpoint with its weights in ``dtype``; those that are so in the file stay there
+    until they are used.
+    """
+    family, spec = family_of(folder), read_public(folder)
+    with Skeleton():
+        network: Network = spec.model.build()
+    weights = family.keys(spec).load(family.weights(folder), saved_tensors(network), str(folder.path), dtype)
+    network.load_state_dict(weights, assign=True)
+    network.to(dtype)
+    return spec, network
+
+
+def save_public(
+    directory: Path, spec: Spec, network: nn.Module, modalities: Mapping[str, Modality], layout: str
+) -> None:
+    """Write a network in a public layout. Raises CapabilityError where its family has none of that name."""
+    family = find.family(spec.family, layout)
+    public = family.keys(spec).save(
+        {name: tensor.detach().cpu() for name, tensor in saved_tensors(network).items()}
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    for modality in modalities.values():
+        modality.save(directory)
+    write_tensors(directory, public, name=next(iter(family.weights_files), SAFETENSORS))
+    write_files(directory, public_files(family, spec))
+
+
+def public_files(family: Family, spec: Spec) -> dict[str, Any]:
+    """The JSON files of a public layout: what the family writes, and what the checkpoint said besides."""
+    files = dict(family.write(spec))
+    if spec.public is not None and family.layout == TRANSFORMERS:
+        files[family.config_file] = _merged(spec.public, files[family.config_file])
+    return files
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both objects as one; where both have a field, the second decides."""
+    both = {
+        name: _merged(below[name], above[name])
+        for name in below.keys() & above.keys()
+        if isinstance(below[name], Mapping) and isinstance(above[name], Mapping)
+    }
+    return {**below, **above, **both}
