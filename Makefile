@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv test lint demo bench constraints clean
+.PHONY: help .venv test lint demo bench parity constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[.a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ demo: .venv ## Train, evaluate and report on the embedded data, in MINUTES=6
 
 bench: .venv ## Run every benchmark
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+parity: .venv ## Measure how exactly each family matches its reference, for `sensorium zoo` and docs/zoo.md
+	PARITY_FILE=src/sensorium/recipes/parity.json $(BIN)/python -m pytest -p no:xdist tests/recipes
+	$(BIN)/sensorium zoo --markdown > docs/zoo.md
 
 constraints: .venv ## Pin the versions that are now in .venv
 	{ sed '/^[^#]/,$$d' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > constraints.new

@@ -24,7 +24,7 @@ from sensorium.core.batch import Batch
 from sensorium.core.modality import Modality
 from sensorium.data.collate import collate
 from sensorium.data.item import Item, Piece
-from sensorium.run import resolve
+from sensorium.start import resolve
 from sensorium.training.average import Average
 from sensorium.training.distributed import World
 from sensorium.training.step import Learner, Step
@@ -118,7 +118,7 @@ class Trainee:
     """A recipe's model and modalities with everything that a step of training needs."""
 
     def __init__(self, recipe: str, overrides: Sequence[str] = ()) -> None:
-        spec, _ = resolve(recipe, overrides)
+        spec = resolve(recipe, overrides).spec
         encoders = {name: part for name, part in spec.model.encoders.items() if name in KNOWN}
         system = spec.set("model.encoders", encoders).build()
         self.modalities = {name: system.modalities[name].build() for name in KNOWN}
