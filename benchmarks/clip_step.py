@@ -145,7 +145,8 @@ def compare(theirs: Theirs, ours: Ours, pixels: Tensor, ids: Tensor, batch: Batc
         image, text, _ = theirs.model(pixels, ids)
         found = ours.network(batch).embeddings
         differences = [
-            float((found[name].vectors - other).abs().max()) for name, other in (("image", image), ("text", text))
+            float((found[name].vectors - other).abs().max())
+            for name, other in (("image", image), ("text", text))
         ]
         expected = float(theirs.losses(pixels, ids))
     loss = float(ours.losses(batch))

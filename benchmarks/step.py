@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sensorium.core.batch import Batch
 from sensorium.core.modality import Modality
+from sensorium.core.product import product
 from sensorium.data.collate import collate
 from sensorium.data.item import Item, Piece
 from sensorium.start import resolve
@@ -35,7 +36,7 @@ TARGET = 0.55
 
 #: Groups of the profile, by what an operator's name begins with after ``aten::``; the first match counts.
 GROUPS = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul"),
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "mkldnn::_linear"),
     "attention": ("scaled_dot_product", "_scaled_dot_product"),
     "normalisation": ("layer_norm", "native_layer_norm"),
     "activation": ("gelu",),
@@ -64,15 +65,22 @@ def attention_backward(
     return attention_forward(query, key) * 5 // 2
 
 
+def linear_operations(x: list[int], weight: list[int], *_: object, **__: object) -> int:
+    """Operations of x @ weight.T."""
+    return 2 * x[0] * x[1] * weight[0]
+
+
 def count_operations(call: Callable[[], object]) -> int:
     """Floating-point operations of products, convolutions and attention in one call.
 
-    torch counts attention only on a GPU; for the operator used on a CPU the formulas are given here.
+    torch counts attention only on a GPU, and oneDNN's products not at all; for the operators used on a CPU the
+    formulas are given here.
     """
     aten = torch.ops.aten
     attention = {
         aten._scaled_dot_product_flash_attention_for_cpu: attention_forward,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+        torch.ops.mkldnn._linear_pointwise: linear_operations,
     }
     with FlopCounterMode(display=False, custom_mapping=attention) as counter:
         call()
@@ -142,7 +150,7 @@ class Trainee:
 
 
 class Products:
-    """Square fp32 products of several sizes, the best of which is the machine's rate."""
+    """Square fp32 products of several sizes by both of torch's libraries, the best of which is the machine's rate."""
 
     def __init__(self) -> None:
         self.pairs = [(torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)) for n in SIZES]
@@ -151,18 +159,19 @@ class Products:
     def rate(self) -> tuple[float, float]:
         """Operations per second, on the clock and by CPU time."""
         found = []
-        for pair in self.pairs:
-            times = max(1, 2**32 // len(pair[0]) ** 3)
-            spent = once(partial(multiply, *pair, times))
-            operations = 2 * times * len(pair[0]) ** 3
-            found.append((operations / spent.wall, operations / spent.cpu))
+        for a, b, out in self.pairs:
+            times = max(1, 2**32 // len(a) ** 3)
+            operations = 2 * times * len(a) ** 3
+            for call in (partial(torch.mm, a, b, out=out), partial(product, a, b)):
+                spent = once(partial(repeat, call, times))
+                found.append((operations / spent.wall, operations / spent.cpu))
         return max(wall for wall, _ in found), max(cpu for _, cpu in found)
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, times: int) -> None:
-    """The same product several times, into memory that is there."""
+def repeat(call: Callable[[], object], times: int) -> None:
+    """The same product several times."""
     for _ in range(times):
-        torch.mm(a, b, out=out)
+        call()
 
 
 def group_of(name: str) -> str:

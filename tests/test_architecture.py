@@ -32,7 +32,18 @@ ARROWS: dict[str, set[str]] = {
     "launch": {"core"},
 }
 #: Modules that put the others together and may import everyone.
-ASSEMBLERS = {"__init__", "__main__", "model", "public", "start", "run", "cli", "embeddings", "testing"}
+ASSEMBLERS = {
+    "__init__",
+    "__main__",
+    "model",
+    "public",
+    "start",
+    "zoo",
+    "run",
+    "cli",
+    "embeddings",
+    "testing",
+}
 #: What a package may import from outside, where that is little.
 THIRD_PARTY = {
     "core": {"torch", "jaxtyping"},

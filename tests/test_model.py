@@ -115,6 +115,24 @@ def test_score_is_the_log_probability_of_the_targets(model, samples):
         model.score(Sample("x", (Segment("text", "a word"),)))
 
 
+def test_what_it_restores_can_be_shown(model, samples):
+    for name in ("image", "video"):
+        values = [s.content(name).value for s in samples if s.content(name)]
+        found = model.reconstruct(**{name: values})
+        assert len(found) == len(values)
+        assert all(0 <= one.explained <= 1 for one in found)
+        show = model.modalities[name].show
+        assert len({show(part) for part in (found[0].whole, found[0].hidden, found[0].restored)}) == 3
+        again = model.reconstruct(batch_size=2, **{name: values})
+        assert [show(one.hidden) for one in again] == [show(one.hidden) for one in found]
+        other = model.reconstruct(seed=1, **{name: values})
+        assert show(other[0].hidden) != show(found[0].hidden)
+    with pytest.raises(CapabilityError, match="what was prepared of audio cannot be looked at"):
+        model.reconstruct(audio=[s.content("audio").value for s in samples if s.content("audio")])
+    with pytest.raises(CapabilityError, match="restores no hidden parts of text"):
+        model.reconstruct(text=["a red circle"])
+
+
 def test_generate_and_complete_agree_and_ignore_targets(model, samples):
     value = samples[0].content("image").value
     asked = model.generate("what colour is it?", image=value, max_new_tokens=6)

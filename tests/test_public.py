@@ -142,6 +142,18 @@ def test_from_nothing(world, pictures, tmp_path):
     assert torch.equal(sm.load(tmp_path / "own").embed(text=TEXTS), model.embed(text=TEXTS))
 
 
+@pytest.mark.parametrize("recipe", ["mae:tiny", "beit:tiny"])
+def test_from_pictures_alone(recipe, world, pictures, tmp_path):
+    """Trained from nothing, saved in the public layout, and read again."""
+    model = trained(plan(recipe, world, tmp_path / "run"))
+    found = model.embed(image=pictures)
+    assert found.shape == (3, 64)
+    model.save_pretrained(tmp_path / "public")
+    assert torch.equal(sm.load(tmp_path / "public").embed(image=pictures), found)
+    if recipe == "mae:tiny":
+        assert model.reconstruct(image=pictures)[0].restored.shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [

@@ -28,7 +28,9 @@ from .core import (
     Stream,
     nearest,
 )
+from .core.batch import Batch
 from .core.device import find_device
+from .core.outputs import Reconstruction
 from .core.state import saved_tensors
 from .core.system import System
 from .data.collate import collate
@@ -40,8 +42,10 @@ from .nn.architectures.network import Network
 from .nn.architectures.single import Single
 from .nn.architectures.transcriber import Transcriber
 from .nn.architectures.unified import Unified
+from .nn.skeleton import Skeleton
 from .public import is_public, open_public, save_public
 from .training.checkpoint import Checkpoints, check_names, read
+from .weights.family import TRANSFORMERS
 from .weights.hub import locate
 
 #: Version of the layout of ``spec.json``; a newer one is refused.
@@ -61,7 +65,7 @@ def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | t
     """
     place = find_device(device)
     directory = place_of(path)
-    if is_public(directory) and not (directory / "spec.json").is_file():
+    if is_public(directory):
         opened = open_public(directory)
         for notice in opened.notices:
             warnings.warn(f"{path}: {notice}", stacklevel=2)
@@ -69,7 +73,8 @@ def load(path: str | Path, *, code: Collection[str | Path] = (), device: str | t
     spec = read_spec(directory, code)
     system: System = spec.build()
     modalities = build_modalities(system, directory / "modalities")
-    network = system.model.build()
+    with Skeleton():
+        network: Network = system.model.build()
     weights, where = _weights(directory)
     check_names(saved_tensors(network), weights, where)
     network.load_state_dict(network.state_dict() | weights)  # a tensor of several names is saved under one
@@ -130,7 +135,7 @@ def read_spec(directory: Path, code: Collection[str | Path] = ()) -> Spec:
     file = directory / "spec.json"
     try:
         record = json.loads(file.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         siblings = (
             [p.parent.name for p in directory.parent.glob("*/spec.json")] if directory.parent.is_dir() else []
         )
@@ -212,7 +217,8 @@ class Model:
     ) -> Float[Tensor, "n labels"]:
         """Zero-shot probabilities of ``labels``; several templates make a prompt ensemble (arXiv:2103.00020).
 
-        A template holds one ``{}`` for the label. A class is the mean of its templates' embeddings. Without labels,
+        A template holds one ``{}`` for the label. A class is the mean of its templates' embeddings. A model trained
+        with the sigmoid loss gives each label a probability of its own; of others they sum to 1. Without labels,
         the probabilities of the classes that the network itself was trained on (``network.labels``).
         """
         if labels is None:
@@ -232,7 +238,30 @@ class Model:
         words = self.embed(batch_size=batch_size, **{language: texts})
         classes = F.normalize(words.unflatten(0, (len(labels), len(templates))).mean(1), dim=-1)
         similarity = self.embed(batch_size=batch_size, **values) @ classes.T
+        if self.network.bias is not None:
+            return (scale * similarity + self.network.bias).sigmoid()
         return (scale * similarity).softmax(1)
+
+    @torch.no_grad()
+    def reconstruct(self, *, seed: int = 0, batch_size: int = 64, **values: Any) -> list[Reconstruction]:
+        """Values of one modality with a part hidden, drawn from ``seed``, and what the network restores of it.
+
+        Raises CapabilityError for a network that restores nothing of that modality.
+        """
+        found: dict[int, Reconstruction] = {}
+        for places, name, batch in self._batches(values, batch_size, seed):
+            undo, stream = self.modalities[name].undo, batch.streams[name]
+            made = self.network.restore(name, batch)
+            grey = 127 if made.values.dtype == torch.uint8 else 0.0
+            covered = made.values.masked_fill(made.hidden[..., None], grey)
+            for row, (place, share) in enumerate(zip(places, made.explained().tolist(), strict=True)):
+                length = int(stream.lengths[row])
+                whole, hidden, restored = (
+                    undo(part[row, :length].cpu()) for part in (made.values, covered, made.restored)
+                )
+                explained = None if made.borrowed else share
+                found[place] = Reconstruction(whole, hidden, restored, explained)
+        return [found[place] for place in range(len(found))]
 
     @torch.no_grad()
     def score(self, sample: Sample) -> Float[Tensor, "m"]:
@@ -303,15 +332,22 @@ class Model:
         return [texts[place] for place in range(len(texts))]
 
     def save_pretrained(self, directory: str | Path, layout: str | None = None) -> None:
-        """Write the model for ``load``, in a public ``layout`` where its family has one: ``transformers``, which is
-        then the default, or ``open_clip``; or ``sensorium``: ``spec.json``, ``model.safetensors`` and what the
-        modalities learnt.
+        """Write the model for ``load``, in a ``layout``: ``transformers``, which others open and which is the default
+        where the model's family has it; ``open_clip`` likewise; or ``sensorium``: ``spec.json``, ``model.safetensors``
+        and what the modalities learnt.
+
+        Raises CapabilityError for a layout that the family has not, CheckpointError for a file that cannot be written.
         """
         from safetensors.torch import save_file
 
         directory = Path(directory)
-        if (layout or ("transformers" if self.spec.family else _OWN)) != _OWN:
-            save_public(directory, self.spec, self.network, self.modalities, layout or "transformers")
+        layout = layout or (TRANSFORMERS if self.spec.family else _OWN)
+        if layout != _OWN:
+            if (directory / "spec.json").is_file():
+                raise ConfigError(
+                    f"{directory} holds a model in our own layout, which load prefers: choose another"
+                )
+            save_public(directory, self.spec, self.network, self.modalities, layout)
             return
         write_spec(directory, self.spec)
         save_modalities(self.modalities, directory / "modalities")
@@ -346,16 +382,23 @@ class Model:
 
     def _require(self, name: str) -> None:
         if name not in self.modalities:
-            raise CapabilityError(
-                f"this model does not know {name!r}; it was trained on {', '.join(self.modalities)}"
-            )
+            raise CapabilityError(f"this model does not know {name!r}; it knows {', '.join(self.modalities)}")
 
     def _streams(self, values: Mapping[str, Any], batch_size: int) -> Iterator[tuple[list[int], str, Stream]]:
-        """Batches of values of similar length, with their places among those given."""
+        """Values of similar length together, with their places among those given."""
+        for places, name, batch in self._batches(values, batch_size):
+            yield places, name, batch.streams[name]
+
+    def _batches(
+        self, values: Mapping[str, Any], batch_size: int, seed: int = 0
+    ) -> Iterator[tuple[list[int], str, Batch]]:
+        """The same as whole batches, with a seed for what a network may draw."""
         if len(values) != 1:
             raise ConfigError(
                 f"give the values of one modality, such as image=[...]; found {sorted(values) or 'none'}"
             )
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, found {batch_size}")
         name, value = next(iter(values.items()))
         self._require(name)
         given = _listed(value)
@@ -363,14 +406,16 @@ class Model:
             raise ConfigError(f"{name}=[] holds nothing")
         for start in range(0, len(given), _SORTED * batch_size):
             items = {
-                place: prepare(Sample(f"{name}[{place}]", (Segment(name, given[place]),)), self.modalities)
+                place: prepare(
+                    Sample(f"{name}[{place}]", (Segment(name, given[place]),)), self.modalities, seed=seed
+                )
                 for place in range(start, min(start + _SORTED * batch_size, len(given)))
             }
             places = sorted(items, key=lambda place: len(items[place].pieces[0].values))
             for first in range(0, len(places), batch_size):
                 chosen = places[first : first + batch_size]
                 batch = collate([items[place] for place in chosen], self.modalities)
-                yield chosen, name, batch.streams[name].to(self.device)
+                yield chosen, name, batch.to(self.device)
 
     def _write(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
         network = self._writer()

@@ -17,7 +17,7 @@ from .core.state import saved_tensors
 from .nn.architectures.network import Network
 from .nn.skeleton import Skeleton
 from .recipes import find
-from .weights.family import TRANSFORMERS, Family, Folder, write_files
+from .weights.family import CONFIG, TRANSFORMERS, Family, Folder, write_files
 from .weights.write import SAFETENSORS, write_tensors
 
 
@@ -32,8 +32,8 @@ class Opened:
 
 
 def is_public(directory: Path) -> bool:
-    """Whether a directory holds the config of a public layout."""
-    return any((directory / name).is_file() for name in find.config_files())
+    """Whether a directory holds the config of a public layout. A Spec of our own beside it goes first."""
+    return not (directory / "spec.json").is_file() and bool(_configs(directory))
 
 
 def family_of(folder: Folder) -> Family:
@@ -41,17 +41,22 @@ def family_of(folder: Folder) -> Family:
     for family in find.families():
         if family.accepts(folder):
             return family
+    if CONFIG not in (held := _configs(folder.path)):
+        raise CapabilityError(f"{folder.path}: no recipe reads what is described in {' and '.join(held)}")
     kind = folder.config.take("model_type", str, "")
     known = {name for family in find.families() for name in family.model_types}
     code = ", ".join(folder.config.code)
     raise CapabilityError(
-        f"{folder.path / 'config.json'}: model_type: no recipe reads {kind!r}{nearest(kind, known)}"
+        f"{folder.path / CONFIG}: model_type: no recipe reads "
+        + (f"{kind!r}{nearest(kind, known)}" if kind else "a config without it")
         + (f"; the code that {code} names is never run" if code else "")
     )
 
 
 def read_public(folder: Folder) -> Spec:
-    """The Spec of a public checkpoint, without its weights."""
+    """The Spec of a public checkpoint, without its weights. What else a config of transformers says is kept as
+    ``public``, to be written again.
+    """
     family = family_of(folder)
     spec = family.read(folder)
     if family.layout == TRANSFORMERS and (kept := folder.config.ignored()):
@@ -105,6 +110,11 @@ def public_files(family: Family, spec: Spec) -> dict[str, Any]:
     if spec.public is not None and family.layout == TRANSFORMERS:
         files[family.config_file] = _merged(spec.public, files[family.config_file])
     return files
+
+
+def _configs(directory: Path) -> list[str]:
+    """The names of the configs of public layouts that a directory holds."""
+    return sorted(name for name in find.config_files() if (directory / name).is_file())
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from typing import Any
 from torch import nn
 
 from .core import ConfigError, Spec
+from .core.state import saved_tensors
 from .model import import_code, load, place_of, read_spec
 from .public import is_public, read_public
 from .recipes import find
 from .recipes.dual import dual
+from .training.checkpoint import check_names
 from .training.rules import Rule
 from .weights.family import Folder
 
@@ -33,10 +35,12 @@ class Start:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def fill(self, network: nn.Module) -> None:
-        """Put the weights into a fresh network."""
+        """Put the weights into a fresh network. Raises CheckpointError for a part that is not as it is there."""
         for place, source in self.weights.items():
-            donor = load(source).network.get_submodule(place)
-            network.get_submodule(place).load_state_dict(donor.state_dict())
+            part, donor = network.get_submodule(place), load(source).network.get_submodule(place)
+            taken = saved_tensors(donor)
+            check_names(saved_tensors(part), taken, source)
+            part.load_state_dict(part.state_dict() | taken)
 
 
 def resolve(
@@ -49,24 +53,28 @@ def resolve(
     """What a user typed as a recipe, with overrides.
 
     ``unified``, ``unified:small``, ``my_file.py:my_recipe`` and ``pkg.module:my_recipe:small`` are recipes;
-    a directory or hub id is a model to go on from; ``dual`` pairs the ``towers`` of several of these. ``lock`` are
-    patterns of parameters that do not learn.
+    a directory or hub id is a model to go on from (``./clip`` where its name is that of a recipe); ``dual`` pairs the
+    ``towers`` of several of these. ``lock`` are patterns of parameters that do not learn. Raises ConfigError for
+    anything else, and for settings and towers that are not there.
     """
     first, _, rest = typed.partition(":")
+    python = first.endswith(".py")
     if typed == "dual":
         start = _paired(towers or {})
     elif towers:
         raise ConfigError(
             f"{typed} has towers of its own: only dual takes {', '.join(f'--{n}' for n in towers)}"
         )
-    elif first.endswith(".py") or ("." in first and "/" not in typed):
+    elif first in find.names():
+        start = Start(find.builtin(typed))
+    elif Path(typed).is_dir() or ("/" in typed and not python):
+        start = _model(typed)
+    elif python or "." in first:
         function, _, size = rest.partition(":")
         if not function:
             raise ConfigError(f"{typed}: which recipe of the file? write {first}:my_recipe")
         modules = import_code([first])
         start = Start(find.recipe(sys.modules[next(iter(modules))], function, size or None, typed), modules)
-    elif "/" in typed or Path(typed).is_dir():
-        start = _model(typed)
     else:
         start = Start(find.builtin(typed))
     spec = start.spec

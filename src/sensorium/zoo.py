@@ -16,7 +16,7 @@ from .weights.card import Card
 @dataclass(frozen=True)
 class Entry:
     """One family: its recipe, what a config calls it, the layouts, its card, and the largest difference from the
-    reference in float64 that its tests measured (None: not measured).
+    reference in float64 that its tests measured (None: there is no reference of the whole).
     """
 
     recipe: str
@@ -27,13 +27,13 @@ class Entry:
 
     def row(self) -> tuple[str, ...]:
         """As texts, in the order of ``COLUMNS``."""
-        parity = "not measured" if self.parity is None else f"{self.parity:.0e}"
+        parity = "of its parts" if self.parity is None else f"{self.parity:.0e}"
         return (
             self.recipe,
             self.card.title,
             self.card.paper,
             self.card.licence,
-            ", ".join(self.layouts) if self.card.public else "no public weights",
+            ", ".join(self.layouts) or "no public weights",
             self.card.preparation,
             parity,
             ", ".join(self.card.examples),
@@ -55,7 +55,8 @@ def entries() -> list[Entry]:
                 name, types, tuple(family.layout for family in layouts), layouts[0].card, _parity().get(name)
             )
         )
-    return listed
+    listed += [Entry(name, (), (), card, None) for name, card in find.cards().items()]
+    return sorted(listed, key=lambda entry: entry.recipe)
 
 
 def markdown() -> str:

@@ -16,7 +16,9 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
+import sensorium
 from sensorium.data.sources.open import open_source
+from sensorium.data.world import write_world
 from sensorium.modalities import standard
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -175,6 +177,61 @@ def test_differences_of_losses_are_the_largest_of_all_steps(tmp_path: Path) -> N
     assert found == {"absolute": 0.5, "relative": 0.25}
     with pytest.raises(ValueError, match="zip"):
         distributed.difference([4.0], [4.0, 2.0])
+
+
+@pytest.fixture
+def small_world(tmp_path: Path) -> Path:
+    """Twelve pairs of a world: what is learnt from, and what is tested on."""
+    place = tmp_path / "world"
+    write_world(
+        place, 12, test_samples=8, compositional_samples=0, validation_samples=0, clips=0.0, workers=1
+    )
+    return place
+
+
+def test_pairs_keep_images_and_captions_alone_in_the_words_asked_for(small_world: Path) -> None:
+    finetune = script("finetune")
+    plain, spelt = (
+        finetune.read(finetune.pairs_of(small_world, "test", one)) for one in finetune.LANGUAGES.values()
+    )
+    original = [json.loads(line) for line in (small_world / "test.jsonl").read_text().splitlines()]
+    assert plain == [{name: line[name] for name in ("key", "image", "text")} for line in original]
+    assert finetune.backwards("a small red star") == "a llams der rats"
+    assert [line["text"] for line in spelt] == [finetune.backwards(line["text"]) for line in plain]
+    assert {line["image"] for line in spelt} == {line["image"] for line in plain}
+
+
+def test_fresh_checkpoints_have_the_vocabulary_of_their_texts_and_open_elsewhere(
+    small_world: Path, tmp_path: Path
+) -> None:
+    finetune = script("finetune")
+    pairs = finetune.pairs_of(small_world, "test")
+    texts = [line["text"] for line in finetune.read(pairs)] * 2
+    one, other = (finetune.write_fresh(tmp_path / str(seed), texts, seed) for seed in (0, 1))
+    assert finetune.difference(one, pairs) < 1e-5
+    model, different = sensorium.load(one), sensorium.load(other)
+    words = model.modalities["text"]
+    assert all(len(words.prepare(text)) == len(text.split()) + 2 for text in texts)
+    assert model.spec.model == different.spec.model
+    assert not torch.equal(model.embed(text=texts[0]), different.embed(text=texts[0]))
+    found = finetune.hits(model, pairs)
+    assert found.shape == (8,)
+    assert set(found.tolist()) <= {0.0, 0.5, 1.0}
+
+
+def test_validation_chooses_the_rate_that_the_test_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    finetune = script("finetune")
+    world = {split: Path(split) for split in ("train", "validation", "test")}
+    validation, test = {1e-4: 0.2, 5e-4: 0.6, 2e-3: 0.4}, {1e-4: 0.9, 5e-4: 0.5, 2e-3: 0.7}
+
+    def share(rate: float, pairs: Path) -> torch.Tensor:
+        return torch.tensor([(validation if pairs == world["validation"] else test)[rate]])
+
+    monkeypatch.setattr(finetune, "train", lambda start, pairs, out, *, steps, rate, batch: rate)
+    monkeypatch.setattr(finetune, "hits", share)
+    rate, tried, hits = finetune.best(Path(), world, Path(), steps=3, sizes=finetune.Sizes())
+    assert (rate, hits.item()) == (5e-4, pytest.approx(0.5))
+    assert tried == {"0.0001": 0.2, "0.0005": 0.6, "0.002": 0.4}
 
 
 def test_figures_are_medians_with_intervals() -> None:

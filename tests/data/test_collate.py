@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from nn.toys import MODALITIES, batch, sample
 
-from sensorium.core import Sample, Segment
+from sensorium.core import ConfigError, Sample, Segment
 from sensorium.data.collate import collate, pad
 
 
@@ -80,3 +81,8 @@ def test_padding_never_writes_into_the_values_it_is_given():
     padded.zero_()
     same.zero_()
     assert all(bool(value.all()) for value in kept)
+
+
+def test_values_that_differ_along_another_axis_are_refused():
+    with pytest.raises(ConfigError, match=r"first axis alone, found \[5, 4, 3\] and \[7, 2, 3\]"):
+        pad([torch.zeros(5, 4, 3), torch.zeros(7, 2, 3)], torch.zeros(1, 2, 3))

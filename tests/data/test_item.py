@@ -196,3 +196,13 @@ def test_the_cache_stays_below_its_limit():
     assert cache.get(("words", "text 99")) is None
     cache.put(("words", "text 0"), torch.zeros(100))
     assert cache.used <= 10_000
+
+
+def test_a_sample_of_which_the_model_reads_nothing():
+    """In training it takes no part; in use it is a mistake."""
+    known = {"text": Words()}
+    odd = Sample("odd", (Segment("smell", "roses"),), file="d.jsonl", line=3)
+    found = prepare(odd, known, draws=DRAWS, seed=1)
+    assert (found.key, found.pieces) == ("odd", ())
+    with pytest.raises(DataError, match="has no segment of a modality the model knows"):
+        prepare(odd, known)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sensorium.core import CapabilityError, DataError, Modality, Sample, Segment
+from sensorium.core.outputs import Reconstruction
 
 COLOURS = {"red": "#d33b2c", "green": "#2f9e5b", "blue": "#2b6fd1", "yellow": "#e8b81e"}
 SHAPES = ("circle", "square", "triangle")
@@ -130,7 +131,7 @@ class FakePredictor:
         self,
         skill: float = 1.0,
         modalities: Sequence[str] = ("text", "image", "audio"),
-        can: Sequence[str] = ("embed", "complete", "classify"),
+        can: Sequence[str] = ("embed", "complete", "classify", "reconstruct"),
     ) -> None:
         every = {"text": Words, "image": Picture, "audio": Sound}
         self.modalities: Mapping[str, Modality] = {name: every[name]() for name in modalities}
@@ -161,6 +162,15 @@ class FakePredictor:
         texts = [[template.replace("{}", name) for template in templates] for name in labels]
         classes = torch.stack([self.embed(text=text).mean(0) for text in texts])
         return (found @ classes.T * 10).softmax(dim=1)
+
+    def reconstruct(self, *, batch_size: int = 64, **values: Sequence[Any]) -> list[Reconstruction]:
+        """Pictures only: what is hidden is a grey one, and what is restored the thing itself or another."""
+        ((modality, items),) = values.items()
+        self._need("reconstruct", modality)
+        if modality != "image":
+            raise CapabilityError(f"this model restores nothing of {modality}")
+        words = [self._word(self.modalities[modality].load_value(item)) for item in items]
+        return [Reconstruction(Thing(word), Thing("grey square"), Thing(word), self.skill) for word in words]
 
     def _need(self, ability: str, what: Any) -> None:
         self.calls.append((ability, what))

@@ -17,6 +17,7 @@ def test_everything_at_once(kit, tmp_path: Path) -> None:
     found = evaluate(kit.predictor(), kit.source(kit.world(12, label=True)), name="mine", compare=kit.judge)
     assert list(found.figures) == [
         "audio-image", "audio-text", "image-text", "classify", "caption", "answer", "withheld",
+        "reconstruct",
     ]  # fmt: skip
     assert found.flat()["image-text R@1"] == found.figures["image-text"]["R@1"].value == 1
     assert found.skipped == {}
@@ -30,13 +31,14 @@ def test_everything_at_once(kit, tmp_path: Path) -> None:
     assert saved["data"] == "mine"
     assert saved["figures"]["answer"]["accuracy"]["n"] == 12
     lines = [json.loads(line) for line in (path.parent / "samples.jsonl").read_text().splitlines()]
-    assert len(lines) == len(found.records) == 12 * 3 + 12 + 12 + 24
+    assert len(lines) == len(found.records) == 12 * 3 + 12 + 12 + 24 + 12
     gallery = json.loads((path.parent / "gallery.json").read_text())
     assert {item["kind"] for item in gallery["items"]} >= {
         "neighbours",
         "completion",
         "confusion",
         "reliance",
+        "restored",
     }
     for item in found.gallery:
         for key, modality in item.places():
@@ -84,7 +86,7 @@ def test_a_source_that_also_lists_what_it_raises_is_not_counted_twice(kit) -> No
 def test_missing_and_unknown_modalities(kit) -> None:
     samples = [*kit.world(6, modalities=["image"]), kit.thing("heard", "red star", modalities=["audio"])]
     found = evaluate(kit.predictor(modalities=["text", "image"]), kit.source(samples))
-    assert list(found.figures) == ["image-text", "caption", "answer", "withheld"]
+    assert list(found.figures) == ["image-text", "caption", "answer", "withheld", "reconstruct"]
     assert found.notes == ["the model does not know audio: 1 segments were left out"]
     assert found.skipped == {"classify": "no sample has a label"}
     assert found.counts["combinations"] == {"image+text": 6, "text": 1}
@@ -137,7 +139,7 @@ def test_large_fragments_are_not_kept(kit, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sensorium.evaluation.harness._LARGEST_FRAGMENT", 1000)
     found = evaluate(kit.predictor(), kit.source(kit.world(6)))
     shown = {modality for fragments in found.media.values() for modality in fragments}
-    assert shown == {"image", "text"}
+    assert shown == {"image", "text", "image whole", "image hidden", "image restored"}
 
 
 def test_gallery_takes_tasks_in_turn_within_its_limits() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from sensorium.core import ConfigError, DataError
+from sensorium.core import CapabilityError, ConfigError, DataError
 from sensorium.modalities import Image
+from sensorium.modalities.geometry import NativePatches
 from sensorium.modalities.pixels import orientation
 
 IMAGE = Image(size=16)
@@ -291,3 +292,16 @@ def test_real_photographs(shared_data):
         raw = IMAGE.load_value(shared_data / "media" / name)
         assert raw.shape == shape
         assert IMAGE.prepare(raw).isfinite().all()
+
+
+@pytest.mark.parametrize("mean", [0.5, [0.4, 0.5, 0.6], None])
+def test_what_was_prepared_can_be_looked_at(mean):
+    image = Image(size=8, mean=mean, std=0.3)
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    prepared = image.prepare(picture)
+    assert np.array_equal(image.undo(prepared), picture)
+    if mean is not None:
+        assert np.array_equal(image.undo(prepared + 100), np.full_like(picture, 255))
+        assert torch.equal(prepared, image.prepare(picture))  # nothing is changed in place
+    with pytest.raises(CapabilityError, match="prepared of image cannot be looked at"):
+        Image(geometry=NativePatches(patch=4, most=9), mean=None).undo(torch.zeros(9, 52, dtype=torch.uint8))

@@ -271,3 +271,11 @@ def test_real_films(shared_data):
         clip = Video().load_value(shared_data / "media" / name)
         assert clip.frames.shape == (8, *shape, 3)
         assert clip.frames.std(0).max() > 5  # something moves
+
+
+def test_what_was_prepared_can_be_looked_at():
+    video = Video(frames=3, size=8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    shown = video.undo(video.prepare(video.read(frames)))
+    assert np.array_equal(shown.frames, frames)
+    assert video.show(shown).startswith("<img")

@@ -108,6 +108,13 @@ def test_every_loss_and_gradient_is_that_of_loops_whatever_the_tile(case, tile):
     _assert_equal(_all(), REPEATED, asked, Contrastive(pairwise=ours, tile=tile))
 
 
+@pytest.mark.parametrize("case", ["both", "sigmoid"])
+def test_large_similarities_are_as_exact(case):
+    asked, ours = CASES[case]
+    given = replace(_all(), scale=torch.tensor(60.0), bias=torch.tensor(2.0))
+    _assert_equal(given, REPEATED, asked, Contrastive(pairwise=ours, tile=4))
+
+
 @pytest.mark.parametrize("tile", [3, 64])
 @pytest.mark.parametrize("case", [case for case in CASES if case != "affinity"])
 def test_rows_of_a_queue_are_negatives_of_every_row(case, tile):

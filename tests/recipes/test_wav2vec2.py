@@ -108,7 +108,9 @@ def saved(folder: Path, norm: str = "layer", **changes: Any) -> tuple[Wav2Vec2Fo
     tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ENOTSV"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
-    processor = Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), do_lower_case=True))
+    processor = Wav2Vec2Processor(
+        extractor, Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), do_lower_case=True)
+    )
     processor.save_pretrained(folder)
     extractor.save_pretrained(folder)
     model = reference(Wav2Vec2ForCTC, config(norm, norm == "layer", **changes), "random").float()

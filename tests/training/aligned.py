@@ -63,7 +63,7 @@ class Toy(Network):
         sizes = {"picture": 3, "wave": 5, "words": WIDTH}
         self.maps = nn.ModuleDict({name: nn.Linear(size, width) for name, size in sizes.items()})
         self.dropout = nn.Dropout(dropout)
-        self.log_scale, self.bias = nn.Parameter(torch.tensor(1.5)), nn.Parameter(torch.tensor(-2.0))
+        self.log_scale, self.offset = nn.Parameter(torch.tensor(1.5)), nn.Parameter(torch.tensor(-2.0))
         self.queue = {queue: F.normalize(torch.randn(5, width), dim=1)} if queue else {}
         self.double()
 
@@ -74,7 +74,7 @@ class Toy(Network):
             values = values.flatten(2, -2).mean(2) if values.ndim > 3 else values
             pooled = (values * stream.padding()[..., None]).sum(1) / stream.lengths[:, None]
             found[name] = Embedding(F.normalize(self.maps[name](self.dropout(pooled)), dim=1), stream.owner)
-        return Outputs(embeddings=found, scale=self.log_scale.exp(), bias=self.bias, queue=self.queue)
+        return Outputs(embeddings=found, scale=self.log_scale.exp(), bias=self.offset, queue=self.queue)
 
 
 def micro_batches(parts: Sequence[Sequence[tuple[str, ...]]], start: int) -> list[Batch]:

@@ -22,6 +22,7 @@ from training.kit import Poison, broken, centred, exact, objectives, samples, tr
 
 from sensorium.core import SensoriumError
 from sensorium.core.state import persistent_buffers
+from sensorium.nn.architectures.momentum import Momentum
 from sensorium.objectives import Contrastive
 from sensorium.training import checkpoint
 from sensorium.training import trainer as module
@@ -47,11 +48,14 @@ def train(
     full_at: list[int] | None = None,
     validate: bool = False,
     statistics: bool = False,
+    momentum: bool = False,
 ) -> dict[str, Any]:
     """Train, perhaps with one thing that goes wrong, on rank 1 alone where that is possible."""
     chosen = {"rare": RARE, "broken": broken(4, 17), "mixed": samples(17)}[items]
     losses = {name: one for name, one in objectives().items() if only is None or name in only}
     network = centred() if statistics else model()
+    if momentum:
+        network = Momentum(network=network, names=["picture", "words"], embedding=8, size=9)
     if poison:
         network = Poison(network, set(poison), float("nan"))
     seen: list[float] = []

@@ -56,7 +56,7 @@ def test_one_process(case, how):
     _assert_close(stepped(case, World(), of[0], 5, 0.3), wanted)
     named = {name.removeprefix("student."): one for name, one in wanted["gradients"].items()}
     assert abs(named["log_scale"]) > 1e-4
-    assert (abs(named["bias"]) > 1e-4) == ("sigmoid" in case)
+    assert (abs(named["offset"]) > 1e-4) == ("sigmoid" in case)
 
 
 @pytest.mark.parametrize("how", ["ranks", "cached ranks"])

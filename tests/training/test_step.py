@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from nn.toys import batch, model, sample
+from nn.toys import WIDTH, batch, model, sample
 from objectives import naive
 from torch import nn
-from training.kit import PARTS, centred, exact, objectives
+from training.kit import PARTS, Centred, exact, objectives
 
 from sensorium.core import Batch
 from sensorium.data.item import Draws
@@ -214,10 +214,17 @@ def test_micro_batches_may_be_made_when_they_are_needed_and_only_one_is_held():
 
 def test_looking_at_embeddings_first_leaves_no_trace_in_running_statistics():
     """Each micro-batch counts once, in the pass that is learnt from."""
-    network = centred()
-    statistics = network.trunk.blocks[-1].norm_attention[0]
-    _step(_cut(MIXED, [4, 4, 4]), Contrastive(), network=network.train())
-    assert int(statistics.batches) == 3
+
+    def statistics(contrastive: Contrastive | None) -> tuple[int, torch.Tensor]:
+        network, centre = model().train(), Centred(WIDTH)
+        first = network.trunk.blocks[0]
+        first.norm_attention = nn.Sequential(centre, first.norm_attention)
+        _step(_cut(MIXED, [4, 4, 4]), contrastive, network=network)
+        return int(centre.batches), centre.mean
+
+    found, expected = statistics(Contrastive()), statistics(None)
+    assert found[0] == expected[0] > 0
+    assert torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("objective", [SoftTokens(stream="words"), SameEmbeddings(streams=["words"])])

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from tyro.conf import Positional as Free
 from tyro.conf import UseAppendAction as Many
 
 from ..core import ConfigError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 def convert(
@@ -26,12 +22,15 @@ def convert(
 
     Args:
         model: a run, a directory or a hub id.
-        out: the folder to write; it must not hold anything.
+        out: the folder to write, empty or not there yet.
         to: transformers, open_clip or sensorium.
         code: your Python files that the model was trained with.
     """
     from ..model import load
+    from ..recipes import find
 
+    if to not in (known := {"sensorium", *(family.layout for family in find.families())}):
+        raise ConfigError(f"--to: there is no layout {to!r}{nearest(to, known)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: expected a folder that is empty or not there yet")
     load(model, code=code).save_pretrained(out, layout=to)
@@ -50,6 +49,8 @@ def zoo(family: Free[str | None] = None, markdown: bool = False) -> None:
     from .. import zoo as listed
 
     console = Console()
+    if markdown and family is not None:
+        raise ConfigError(f"--markdown is the table of all families: leave out {family}")
     if markdown:
         console.file.write(listed.markdown())
         return

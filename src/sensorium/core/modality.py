@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from .errors import CapabilityError
+
 
 class Modality(abc.ABC):
     """Reads, checks, prepares and shows one modality.
@@ -46,6 +48,13 @@ class Modality(abc.ABC):
 
         ``generator`` is given in training only; augmentation, if any, draws from it.
         """
+
+    def undo(self, values: torch.Tensor) -> Any:
+        """The raw value, to be looked at, that stands for prepared ``values``: what a network restored, say.
+
+        CapabilityError where there is none.
+        """
+        raise CapabilityError(f"what was prepared of {self.name} cannot be looked at")
 
     @abc.abstractmethod
     def blank(self) -> torch.Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -40,6 +42,41 @@ class PatchPrediction:
 
 
 @dataclass(frozen=True)
+class Restoration:
+    """Prepared values of ``n`` segments, which of them a network did not see, and what it made of those.
+
+    ``borrowed`` says that the mean and the contrast of each restored patch are those of the true one.
+    """
+
+    values: Shaped[Tensor, "n *s c"]
+    hidden: Bool[Tensor, "n *s"]
+    restored: Shaped[Tensor, "n *s c"]
+    borrowed: bool = False
+
+    def explained(self) -> Float[Tensor, "n"]:
+        """Of each segment the share of what tells its hidden values from the mean of the others that was restored:
+        from 0, no better than that mean, to 1.
+        """
+        values, restored, hidden = self.values.double(), self.restored.double(), self.hidden[..., None]
+        axes = tuple(range(1, values.ndim - 1))
+        seen = (values * ~hidden).sum(axes, keepdim=True) / (~hidden).sum(axes, keepdim=True).clamp(min=1)
+        wrong, plain = (((values - other).square() * hidden).flatten(1).sum(1) for other in (restored, seen))
+        return torch.where(plain > 0, 1 - wrong / plain, 0.0).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One value as a network sees it whole, with a part hidden, and with that part restored, all to be shown by its
+    modality. ``explained`` is that of the ``Restoration``; None where the network borrowed from the truth.
+    """
+
+    whole: Any
+    hidden: Any
+    restored: Any
+    explained: float | None
+
+
+@dataclass(frozen=True)
 class Judgement:
     """Logits of a yes for each of ``m`` things (tokens, pairs), the truth, and the samples they belong to."""
 
@@ -59,7 +96,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class CodePrediction:
-    """Vectors ``predicted`` for ``m`` hidden frames, ``lengths`` of each segment, and the ``codes`` of what stood there.
+    """Vectors ``predicted`` for ``m`` hidden frames, ``lengths`` of each segment, and the ``codes`` of what was there.
 
     ``chosen`` are the entries of the code books, ``shares`` how likely each entry was. ``distractors`` are other hidden
     frames of the same segment by their place among them, -1 for none. ``weight`` sums to one over a segment.

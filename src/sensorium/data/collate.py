@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch, Stream
+from ..core.errors import ConfigError
 from ..core.modality import Modality
 from .item import Item, Piece
 
@@ -54,13 +55,22 @@ def _stream(rows: Sequence[tuple[int, int, int, Piece]], modality: Modality) -> 
 
 
 def pad(values: Sequence[Tensor], blank: Tensor) -> tuple[Tensor, Tensor]:
-    """Stack tensors that differ along the first axis, zeros at the end; with none, no rows of ``blank``'s shape."""
+    """Stack tensors that differ along the first axis, zeros at the end; with none, no rows of ``blank``'s shape.
+
+    Raises ConfigError for tensors that differ along another axis.
+    """
     if not values:
         return blank[None][:0], torch.zeros(0, dtype=torch.long)
+    first = values[0]
+    if (other := next((value for value in values if value.shape[1:] != first.shape[1:]), None)) is not None:
+        raise ConfigError(
+            f"values of one batch may differ along their first axis alone, found {list(first.shape)} and "
+            f"{list(other.shape)}: prepare them to one size, or give one at a time"
+        )
     lengths = torch.tensor([len(value) for value in values])
     if bool((lengths == lengths[0]).all()):
         return torch.stack(list(values)), lengths
-    padded = values[0].new_zeros(len(values), int(lengths.max()), *values[0].shape[1:])
+    padded = first.new_zeros(len(values), int(lengths.max()), *first.shape[1:])
     for row, value in zip(padded, values, strict=True):
         row[: len(value)] = value
     return padded, lengths

@@ -3,9 +3,21 @@
 from .harness import Evaluation, evaluate
 from .metrics import Figure
 from .protocol import Compare, Predictor, Source
-from .tasks import Answer, Caption, Classify, Retrieval, Task, TaskResult, Withheld, default_tasks
+from .tasks import (
+    Alike,
+    Answer,
+    Caption,
+    Classify,
+    Reconstruct,
+    Retrieval,
+    Task,
+    TaskResult,
+    Withheld,
+    default_tasks,
+)
 
 __all__ = [
+    "Alike",
     "Answer",
     "Caption",
     "Classify",
@@ -13,6 +25,7 @@ __all__ = [
     "Evaluation",
     "Figure",
     "Predictor",
+    "Reconstruct",
     "Retrieval",
     "Source",
     "Task",

@@ -1,4 +1,4 @@
-"""Things worth showing to a person: retrieved neighbours, completions, confusions and confident mistakes."""
+"""Things worth showing to a person: neighbours, completions, restored parts, confusions and confident mistakes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .metrics import Figure
 
 #: Of one sample's modality: its key and the modality's name.
 Place = tuple[str, str]
+#: What is shown of a value that was restored.
+PARTS = ("whole", "hidden", "restored")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Neighbour:
 class Neighbours(Item):
     """The first results for a query; ``rank`` is the place of the first right one ``among`` so many.
 
-    ``worst`` says that the query was picked for its bad result, and not evenly.
+    ``worst`` says that the query was picked for its bad result, and not evenly. Neighbours within one modality have
+    no rank: no result is the one that was asked for.
     """
 
     kind: ClassVar[str] = "neighbours"
@@ -47,7 +50,7 @@ class Neighbours(Item):
     source: str
     target: str
     key: str
-    rank: float
+    rank: float | None
     worst: bool
     among: int
     found: tuple[Neighbour, ...]
@@ -72,6 +75,20 @@ class Completion(Item):
 
     def places(self) -> list[Place]:
         return [(self.key, modality) for modality in self.inputs]
+
+
+@dataclass(frozen=True)
+class Restored(Item):
+    """A value with a part hidden, and with that part restored: what was seen by the network is shown by the task."""
+
+    kind: ClassVar[str] = "restored"
+    task: str
+    key: str
+    modality: str
+    explained: float | None
+
+    def places(self) -> list[Place]:
+        return [(self.key, f"{self.modality} {part}") for part in PARTS]
 
 
 @dataclass(frozen=True)

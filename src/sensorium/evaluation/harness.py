@@ -132,7 +132,8 @@ def evaluate(
     if progress is not None:
         progress("done", len(chosen), len(chosen))
     problems = [*material.problems, *(error for result in results for error in result.problems)]
-    fragments = _Fragments(material)
+    made = {place: html for result in results for place, html in result.fragments.items()}
+    fragments = _Fragments(material, made)
     items = select(
         [result.gallery for result in results], samples=gallery, cost=fragments.cost, budget=_GALLERY_SIZE
     )
@@ -157,16 +158,17 @@ def evaluate(
 
 
 class _Fragments:
-    """The HTML fragments of media, made once; one that is too large for a page is empty and costs nothing."""
+    """The HTML fragments of media, those ``made`` by tasks and those of samples; each once. One that is too large for
+    a page is empty and costs nothing.
+    """
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Material, made: Mapping[Place, str]) -> None:
         self._material = material
-        self._made: dict[Place, str] = {}
+        self._made = {place: _shown(fragment) for place, fragment in made.items()}
 
     def cost(self, place: Place) -> int:
         if place not in self._made:
-            fragment = self._material.show(*place)
-            self._made[place] = fragment if len(fragment) <= _LARGEST_FRAGMENT else ""
+            self._made[place] = _shown(self._material.show(*place))
         return len(self._made[place])
 
     def of(self, items: Sequence[Item]) -> dict[str, dict[str, str]]:
@@ -176,6 +178,10 @@ class _Fragments:
             if fragment := self._made[key, modality]:
                 media.setdefault(key, {})[modality] = fragment
         return media
+
+
+def _shown(fragment: str) -> str:
+    return fragment if len(fragment) <= _LARGEST_FRAGMENT else ""
 
 
 def _notes(material: Material, results: Sequence[TaskResult]) -> list[str]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core import DataError, Modality, Sample
+from ..core.outputs import Reconstruction
 
 #: The modality that models complete and classify with.
 TEXT = "text"
@@ -43,6 +44,9 @@ class Predictor(Protocol):
         self, labels: Sequence[str], templates: Sequence[str], **values: Any
     ) -> Float[Tensor, "n labels"]:
         """Zero-shot probabilities; a class is the mean of the embeddings of its filled-in templates."""
+
+    def reconstruct(self, *, batch_size: int = 64, **values: Any) -> list[Reconstruction]:
+        """Values of one modality with a part hidden, and what the model restores of it."""
 
 
 class Source(Protocol):

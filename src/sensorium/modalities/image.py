@@ -15,7 +15,7 @@ from ..core import ConfigError, DataError, Modality, nearest
 from . import html
 from .files import GIB, beginning, is_source, open_source, peek
 from .geometry import Step, apply_steps, chosen_steps, result_shape
-from .pixels import COLOURS, augment, check_augmentation, decoding, normaliser, rgb, rgb_array
+from .pixels import COLOURS, augment, check_augmentation, decoding, normaliser, rgb, rgb_array, undone
 
 _SIZE = 64  # pixels, if nothing is said
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -101,6 +101,10 @@ class Image(Modality):
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
+
+    def undo(self, values: Tensor) -> np.ndarray:
+        """uint8 [rows, columns, 3], in the size in which networks see pictures."""
+        return undone(values, self._normalise) if len(self._shape) == 3 else super().undo(values)
 
     def blank(self) -> Tensor:
         """A grey picture; of bytes, a black one."""

@@ -181,6 +181,13 @@ def normaliser(
     return _Normalise((1 / (255 * stds)).float(), (-means / stds).float())
 
 
+def undone(values: Tensor, normalise: Callable[[np.ndarray], Tensor]) -> np.ndarray:
+    """The uint8 array [..., h, w, 3] that comes nearest to what ``normalise`` (see ``normaliser``) would give."""
+    if values.dtype != torch.uint8 and isinstance(normalise, _Normalise):
+        values = ((values - normalise.offset) / normalise.scale).round_().clamp_(0, 255).to(torch.uint8)
+    return values.numpy()
+
+
 class _Normalise:
     def __init__(self, scale: Tensor, offset: Tensor) -> None:
         self.scale, self.offset = scale, offset

@@ -34,9 +34,7 @@ class Transcripts(Modality):
     extensions: ClassVar[tuple[str, ...]] = Text.extensions
     inline: ClassVar[bool] = True
 
-    def __init__(
-        self, *, vocabulary: int = 32, case: bool = False, max_characters: int = 1_000_000
-    ) -> None:
+    def __init__(self, *, vocabulary: int = 32, case: bool = False, max_characters: int = 1_000_000) -> None:
         if vocabulary <= len(_SPECIAL):
             raise ConfigError(
                 f"Transcripts.vocabulary must be more than the {len(_SPECIAL)} special tokens, found {vocabulary}"

@@ -16,8 +16,9 @@ from .files import GIB, is_source, open_source
 from .frames import Clip, Limits, decode, spread
 from .geometry import Step, apply_steps, chosen_steps, result_shape
 from .image import check_pixels
-from .pixels import augment, check_augmentation, normaliser, rgb_array
+from .pixels import augment, check_augmentation, normaliser, rgb_array, undone
 
+_SHOWN_RATE = 4.0  # frames per second of what a network restored
 _SIZE = 32  # pixels, if nothing is said
 _LEAST_SIDE = 256  # pixels: frames are never decoded smaller than is good to look at
 
@@ -117,6 +118,10 @@ class Video(Modality):
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
+
+    def undo(self, values: Tensor) -> Clip:
+        """The frames in the size in which networks see them; how fast they were is forgotten."""
+        return Clip(undone(values, self._normalise), _SHOWN_RATE)
 
     def blank(self) -> Tensor:
         """The fewest frames there can be, grey; of bytes, black."""

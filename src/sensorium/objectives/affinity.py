@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core.errors import ConfigError
+from ..core.product import product
 from .across import gather_fixed
 from .pair import Pair, Pairwise
 from .tiles import blocks, exp_
@@ -62,9 +63,9 @@ class _Agreement(torch.autograd.Function):
         for r, c, logits in blocks(teacher_a, teacher_b, scale, tile=tile):
             weights = exp_(logits - rows[r, None]).add_(exp_(logits - columns[c]))
             certainty += (weights * logits).sum()
-            to_a[r].addmm_(weights, b[c])
+            to_a[r] += product(weights, b[c].T)
             if to_b is not None:
-                to_b[c].addmm_(weights.T, a[r])
+                to_b[c] += product(weights.T, a[r].T)
         ctx.save_for_backward(to_a, to_b)
         ctx.mark_non_differentiable(certainty)
         return (to_a * a).sum(), certainty

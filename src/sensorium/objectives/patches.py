@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from .objective import Objective
 
 class MaskedPatches(Objective):
     """Mean squared error of masked patch values, mean over a segment's masked patches (MAE, He et al. 2021,
-    arXiv:2111.06377; SimMIM, arXiv:2111.09886). One loss per stream of real values.
+    arXiv:2111.06377; SimMIM, arXiv:2111.09886). One loss per stream of real values or bytes.
     """
 
     def __init__(self, *, weight: float = 1.0) -> None:
@@ -20,7 +21,9 @@ class MaskedPatches(Objective):
 
     def counts(self, batch: Batch) -> dict[str, int]:
         streams = {
-            name: stream for name, stream in batch.streams.items() if stream.values.is_floating_point()
+            name: stream
+            for name, stream in batch.streams.items()
+            if stream.values.is_floating_point() or stream.values.dtype == torch.uint8
         }
         return {f"masked/{name}": int(stream.corrupt.sum()) for name, stream in streams.items()}
 
@@ -29,4 +32,7 @@ class MaskedPatches(Objective):
 
 
 def _error(found: PatchPrediction) -> Float[Tensor, ""]:
-    return ((found.values - found.target).float().square().mean(1) * found.weight).sum()
+    """In single precision at least."""
+    difference = found.values - found.target
+    wide = difference.to(torch.promote_types(difference.dtype, torch.float32))
+    return (wide.square().mean(1) * found.weight).sum()

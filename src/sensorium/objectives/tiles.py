@@ -1,10 +1,10 @@
 """Sums over a matrix of similarities that is never there as a whole, neither forward nor backward.
 
-The matrix ``scale * a b' + bias`` is made in square blocks that fit the cache, in one piece of memory that every
-block uses again. One product gives a block's part of both the row and the column sums. Backward makes the blocks a
-second time and takes the gradients of ``a`` and ``b`` from one block of weights, so that memory is
-O(rows x (width + tile)) at the price of one product more. The idea is that of online normalisation
-(Milakov and Gimelshein 2018, arXiv:1805.02867) and FlashAttention (Dao et al. 2022, arXiv:2205.14135).
+The matrix ``scale * a b' + bias`` is made in square blocks that fit the cache. One product gives a block's part of
+both the row and the column sums. Backward makes the blocks a second time and takes the gradients of ``a`` and ``b``
+from one block of weights, so that memory is O(rows x (width + tile)) at the price of one product more. The idea is
+that of online normalisation (Milakov and Gimelshein 2018, arXiv:1805.02867) and FlashAttention (Dao et al. 2022,
+arXiv:2205.14135).
 
 Legend: m rows, n columns, d width; r and c the rows and columns of one block.
 """
@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ..core.product import product
 
 TILE = 1024
 
@@ -68,14 +70,11 @@ def blocks(
     tile: int = TILE,
     keep: Keep | None = None,
 ) -> Iterator[Block]:
-    """The blocks of ``scale * a b' + bias``, ``-inf`` where ``keep`` says no. Each overwrites the one before."""
-    memory = a.new_empty(min(tile, len(a)) * min(tile, len(b)))
+    """The blocks of ``scale * a b' + bias``, ``-inf`` where ``keep`` says no."""
     for r in cuts(len(a), tile):
         scaled = a[r] * scale
         for c in cuts(len(b), tile):
-            shape = r.stop - r.start, c.stop - c.start
-            logits = memory[: shape[0] * shape[1]].view(shape)
-            torch.mm(scaled, b[c].T, out=logits)
+            logits = product(scaled, b[c])
             if bias is not None:
                 logits.add_(bias)
             if keep is not None:
@@ -176,9 +175,9 @@ def pull_back(
     for r, c, logits in made:
         weights = weigh(r, c, logits)
         if to_a is not None:
-            to_a[r].addmm_(weights, b[c])
+            to_a[r] += product(weights, b[c].T)
         if to_b is not None:
-            to_b[c].addmm_(weights.T, a[r])
+            to_b[c] += product(weights.T, a[r].T)
         if wanted[3]:
             to_bias += weights.sum()
     if to_a is not None:

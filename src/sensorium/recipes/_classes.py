@@ -38,13 +38,16 @@ def lone(
     names: list[str] | None = None,
     dropout: float = 0.0,
     public: dict[str, Any] | None = None,
+    modality: str = "image",
 ) -> Spec:
-    """The System of an image tower with ``width`` numbers per picture, and a head if there are ``names`` of classes."""
+    """The System of an image tower with ``width`` numbers per picture, and a head if there are ``names`` of classes;
+    or of a tower for another ``modality``.
+    """
     head = Spec(ClassHead, width=width, classes=len(names), dropout=dropout) if names is not None else None
     return Spec(
         System,
-        modalities={"image": image},
-        model=Spec(Single, name="image", tower=tower, head=head, labels=names),
+        modalities={modality: image},
+        model=Spec(Single, name=modality, tower=tower, head=head, labels=names),
         objectives={},
         contrastive=None,
         training=Spec(Training),

@@ -58,7 +58,8 @@ PREPARATION: dict[str, Any] = {
 }
 #: Tokens of a text: what the processor of the public checkpoints cuts texts to, and fills them up to.
 LENGTH = 64
-_TEMPERATURE = 0.07
+#: With fresh weights: where the temperature begins, and the share of the newest batch in running statistics.
+_TEMPERATURE, _STATISTICS = 0.07, 0.1
 
 
 def align(size: str = "base") -> Spec:
@@ -69,7 +70,7 @@ def align(size: str = "base") -> Spec:
     square = {"height": side, "width": side}
     image, pixels = image_settings(PREPARATION | {"size": square, "crop_size": square}, kind=PROCESSOR)
     network, shape = towers(Config(fields, file=Path(f"align:{size}")), Spec(Pixels, **pixels))
-    network = network.set("similarity.temperature", _TEMPERATURE)
+    network = network.set("similarity.temperature", _TEMPERATURE).set("towers.image.momentum", _STATISTICS)
     text = fresh_text(shape)
     return system(network, {"image": image, "text": text.replace(max_tokens=min(LENGTH, text.max_tokens))})
 
@@ -100,10 +101,15 @@ def towers(config: Config, pixels: Spec) -> tuple[Spec, Shape]:
     """
     embedding = config.take("projection_dim", int, 640, least=1)
     config.ignore("temperature_init_value", "initializer_range")
-    seen = vision(config.section("vision_config"), pixels, top=False)
+    seeing, reading = config.section("vision_config"), config.section("text_config")
+    seeing.ignore("dropout_rate")  # of heads that are not here, as EfficientNet and BERT have them
+    reading.ignore("classifier_dropout")
+    seen = vision(seeing, pixels, top=False)
     if (width := rounded(seen.stages[-1].width * seen.wider, seen.divisor)) != embedding:
-        raise config.error("projection_dim", f"expected the width of the image tower, {width}, found {embedding}")
-    shape = Shape.take(config.section("text_config"), vocabulary=30522)
+        raise config.error(
+            "projection_dim", f"expected the width of the image tower, {width}, found {embedding}"
+        )
+    shape = Shape.take(reading, vocabulary=30522)
     config.finish()
     read = shape.tower()
     first = Spec(Keeping, part=Spec(FirstToken), width=shape.width)
@@ -124,7 +130,9 @@ def read(folder: Folder) -> Spec:
     """The System of a public checkpoint. Texts are not filled up: what fills them is masked."""
     image, pixels = picture(folder, PROCESSOR, PREPARATION)
     network, shape = towers(folder.config, pixels)
-    return system(network, {"image": image, "text": Spec(PretrainedText, max_tokens=min(LENGTH, shape.length))})
+    return system(
+        network, {"image": image, "text": Spec(PretrainedText, max_tokens=min(LENGTH, shape.length))}
+    )
 
 
 def write(spec: Spec) -> dict[str, dict[str, Any]]:

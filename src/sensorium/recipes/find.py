@@ -12,6 +12,7 @@ from types import ModuleType
 from ..core.errors import CapabilityError, ConfigError, nearest
 from ..core.spec import Spec
 from ..core.system import System
+from ..weights.card import Card
 from ..weights.family import TRANSFORMERS, Family
 
 
@@ -28,6 +29,13 @@ def families() -> tuple[Family, ...]:
     pages = [importlib.import_module(f"{__package__}.{name}") for name in names()]
     found = dict.fromkeys(one for page in pages for one in _declared(page))
     return tuple(sorted(found, key=lambda one: one.layout != TRANSFORMERS))
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """The cards of pages without public checkpoints, each a module-level ``CARD``, by the page's name."""
+    pages = {name: importlib.import_module(f"{__package__}.{name}") for name in names()}
+    return {name: page.CARD for name, page in pages.items() if isinstance(getattr(page, "CARD", None), Card)}
 
 
 def config_files() -> set[str]:
@@ -69,7 +77,9 @@ def builtin(typed: str) -> Spec:
     """A recipe of this package, as ``name`` or ``name:size``."""
     name, _, size = typed.partition(":")
     if name not in names():
-        raise ConfigError(f"there is no recipe {name!r}{nearest(name, names())}")
+        raise ConfigError(
+            f"there is no recipe {name!r}{nearest(name, names())}; a model is a directory or a hub id such as org/name"
+        )
     return recipe(importlib.import_module(f"{__package__}.{name}"), name, size or None, typed)
 
 

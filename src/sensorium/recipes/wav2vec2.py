@@ -44,13 +44,13 @@ from ..weights.keymap import AnyRule, Drop, KeyMap, fused, layer, same, shaped, 
 from ._shared import PREPROCESSOR
 from ._words import opened_as
 
-#: The public config of each size, as far as it differs from that of base.
+#: The public config of each size, as far as it differs from that of base. The tiny one hears single words.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 384,
-             "conv_dim": [64] * 4, "conv_kernel": [10, 8, 4, 4], "conv_stride": [5, 4, 4, 2],
+             "conv_dim": [32, 64, 64, 96], "conv_kernel": [10, 8, 8, 4], "conv_stride": [5, 4, 4, 4],
              "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "num_codevectors_per_group": 32,
              "codevector_dim": 64, "proj_codevector_dim": 64, "num_negatives": 20, "feat_extract_norm": "layer",
-             "do_stable_layer_norm": True, "layerdrop": 0.0},
+             "do_stable_layer_norm": True, "layerdrop": 0.0, "mask_time_length": 2, "mask_time_min_masks": 0},
     "base": {},
     "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
               "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True, "codevector_dim": 768,
@@ -58,7 +58,11 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 KINDS = ("ForPreTraining", "ForCTC", "Model")
 _PRETRAINING = "-pretraining"
-_CONVOLUTIONS = {"conv_dim": [512] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
+_CONVOLUTIONS = {
+    "conv_dim": [512] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+}
 
 
 def wav2vec2(size: str = "base") -> Spec:
@@ -70,11 +74,15 @@ def wav2vec2(size: str = "base") -> Spec:
     if size not in known:
         raise ConfigError(f"wav2vec2 has no size {size!r}{nearest(size, known)}")
     fields = SIZES[size.removesuffix(_PRETRAINING)]
-    config = Config(fields | {"mask_time_prob": 0.65 if size.endswith(_PRETRAINING) else 0.05}, f"wav2vec2:{size}")
+    config = Config(
+        fields | {"mask_time_prob": 0.65 if size.endswith(_PRETRAINING) else 0.05}, f"wav2vec2:{size}"
+    )
     sound = Spec(Waveform)
     if size.endswith(_PRETRAINING):
-        return _pretraining(config, sound)
-    return _transcriber(config, sound, Spec(Transcripts), zero_infinity=True)
+        spec = _pretraining(config, sound)
+    else:
+        spec = _transcriber(config, sound, Spec(Transcripts), zero_infinity=True)
+    return spec.set("training.optimizer.lr", 2e-3) if size.startswith("tiny") else spec
 
 
 def read(folder: Folder) -> Spec:
@@ -85,7 +93,9 @@ def read(folder: Folder) -> Spec:
     config.expect("add_adapter", False)
     config.expect("adapter_attn_dim", None)
     config.ignore("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size")
-    config.ignore("initializer_range", "bos_token_id", "eos_token_id", "hidden_dropout_prob", "feat_extract_dropout")
+    config.ignore(
+        "initializer_range", "bos_token_id", "eos_token_id", "hidden_dropout_prob", "feat_extract_dropout"
+    )
     config.ignore("classifier_proj_size", "use_weighted_layer_sum", "xvector_output_dim")
     config.ignore("tdnn_dim", "tdnn_dilation", "tdnn_kernel", "mask_channel_length", "mask_channel_min_space")
     config.ignore("mask_channel_other", "mask_channel_prob", "mask_channel_selection", "mask_time_min_space")
@@ -99,8 +109,12 @@ def read(folder: Folder) -> Spec:
         network = Spec(Single, name="audio", tower=tower(config))
         spec = _system(network, sound, {}, {})
     config.ignore("pad_token_id", "vocab_size", "final_dropout", "ctc_loss_reduction", "ctc_zero_infinity")
-    config.ignore("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim")
-    config.ignore("num_negatives", "contrastive_logits_temperature", "diversity_loss_weight", "feat_quantizer_dropout")
+    config.ignore(
+        "num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim"
+    )
+    config.ignore(
+        "num_negatives", "contrastive_logits_temperature", "diversity_loss_weight", "feat_quantizer_dropout"
+    )
     config.finish()
     return spec
 
@@ -109,7 +123,8 @@ def _transcriber(config: Config, sound: Spec, words: Spec, zero_infinity: bool =
     listener = tower(config)
     network = Spec(
         Transcriber,
-        towers={"audio": listener},
+        name="audio",
+        tower=listener,
         head=Spec(
             CTCHead,
             width=listener.trunk.width,
@@ -135,7 +150,8 @@ def _pretraining(config: Config, sound: Spec) -> Spec:
         raise config.error("apply_spec_augment", f"pre-training hides frames: {wanted}")
     network = Spec(
         SpeechPretraining,
-        towers={"audio": listener},
+        name="audio",
+        tower=listener,
         quantiser=Spec(
             GumbelQuantiser,
             width=listener.stem.layers[-1].width,
@@ -149,16 +165,18 @@ def _pretraining(config: Config, sound: Spec) -> Spec:
     )
     temperature = config.take("contrastive_logits_temperature", float, 0.1)
     weight = config.take("diversity_loss_weight", float, 0.1, least=0)
-    losses = {"codes": Spec(CodeContrast, temperature=temperature), "diversity": Spec(CodeDiversity, weight=weight)}
+    losses = {
+        "codes": Spec(CodeContrast, temperature=temperature),
+        "diversity": Spec(CodeDiversity, weight=weight),
+    }
     return _system(network, sound, {}, losses, corrupt=1.0)
 
 
 def _system(
     network: Spec, sound: Spec, words: dict[str, Spec], losses: dict[str, Spec], corrupt: float = 0.0
 ) -> Spec:
-    listener = network.tower if network.cls is Single else network.towers["audio"]
     with torch.device("meta"):
-        least = listener.stem.build().field
+        least = network.tower.stem.build().field
     return Spec(
         System,
         modalities={"audio": sound.replace(least=least), **words},
@@ -179,7 +197,10 @@ def tower(config: Config) -> Spec:
     width = config.take("hidden_size", int, 768, least=1)
     eps = config.take("layer_norm_eps", float, 1e-5, least=0)
     stable = config.take("do_stable_layer_norm", bool, False)
-    dropout, activation = _rate(config, "hidden_dropout", 0.1), config.take("feat_extract_activation", str, "gelu")
+    dropout, activation = (
+        _rate(config, "hidden_dropout", 0.1),
+        config.take("feat_extract_activation", str, "gelu"),
+    )
     norm = Spec(LayerNorm, width=width, eps=eps)
     block = Spec(
         PreNorm if stable else PostNorm,
@@ -278,8 +299,7 @@ def _rate(config: Config, name: str, default: float) -> float:
 def write(spec: Spec) -> dict[str, dict[str, Any]]:
     """The files beside the tensors, as others read them."""
     network = spec.model
-    listener = network.tower if network.cls is Single else network.towers["audio"]
-    config = {"model_type": "wav2vec2", **_written(listener)}
+    config = {"model_type": "wav2vec2", **_written(network.tower)}
     if network.cls is Single:
         config["architectures"] = ["Wav2Vec2Model"]
     elif network.cls is Transcriber:
@@ -305,7 +325,9 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
             "diversity_loss_weight": spec.objectives["diversity"].weight,
         }
     # Where a norm sees padding, the reference was trained without a mask, else with one.
-    sound = sound_config(spec.modalities["audio"]) | {"return_attention_mask": config["feat_extract_norm"] == "layer"}
+    sound = sound_config(spec.modalities["audio"]) | {
+        "return_attention_mask": config["feat_extract_norm"] == "layer"
+    }
     return {"config.json": config, PREPROCESSOR: sound}
 
 
@@ -372,10 +394,9 @@ TOWER_KEYS: list[AnyRule] = [
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the head; weight norm in both spellings."""
     network = spec.model
-    listener = network.tower if network.cls is Single else network.towers["audio"]
-    place = "norm_out" if listener.norm_out is not None else "norm_in"
+    place = "norm_out" if network.tower.norm_out is not None else "norm_in"
     rules = [*TOWER_KEYS, *layer("encoder.layer_norm", place)]
-    if listener.augment is None:
+    if network.tower.augment is None:
         rules.append(Drop("masked_spec_embed", "nothing is hidden"))
     spellings = [
         (r"\.parametrizations\.weight\.original0$", ".weight_g"),
@@ -394,7 +415,11 @@ def keys(spec: Spec) -> KeyMap:
             *layer("project_hid", "project_context"),
             *layer("project_q", "project_codes"),
             *layer("quantizer.weight_proj", "quantiser.choose"),
-            same("quantizer.codevectors", "quantiser.codes", shaped([1, books * entries, -1], [books, entries, -1])),
+            same(
+                "quantizer.codevectors",
+                "quantiser.codes",
+                shaped([1, books * entries, -1], [books, entries, -1]),
+            ),
         ],
         spellings,
     )
@@ -411,6 +436,10 @@ FAMILY = Family(
         paper="Baevski et al. 2020, arXiv:2006.11477",
         licence="Apache 2.0",
         preparation="samples at 16 kHz with mean 0 and variance 1 per recording; transcripts as characters",
-        examples=("facebook/wav2vec2-base", "facebook/wav2vec2-base-960h", "facebook/wav2vec2-large-960h-lv60-self"),
+        examples=(
+            "facebook/wav2vec2-base",
+            "facebook/wav2vec2-base-960h",
+            "facebook/wav2vec2-large-960h-lv60-self",
+        ),
     ),
 )

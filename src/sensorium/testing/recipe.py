@@ -150,7 +150,8 @@ def _check_saving(material: Material) -> None:
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         again = load(folder, code=outside(material.spec))
-    for name in material.modalities:
+    unread = getattr(model.network, "transcripts", None)  # learnt to be written, and never read
+    for name in (name for name in material.modalities if name != unread):
         values = [s.value for sample in material.samples if (s := sample.content(name)) is not None]
         if values:
             claim(
@@ -163,8 +164,10 @@ def _check_saving(material: Material) -> None:
 
 
 def _check_writing(material: Material) -> None:
-    """The model writes text about each modality, with and without a question, and the same each time."""
+    """A model that writes does so about each modality, with and without a question, and the same each time."""
     model = material.model()
+    if not model.writes:
+        return
     for name in material.modalities:
         if name == material.network.language:
             continue

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.errors import ConfigError
+from ..core.product import products
 from .distributed import sharded
 from .optimizer import AdamW
 from .rules import Rule
@@ -105,8 +106,8 @@ def orthogonal(matrices: Float[Tensor, "n rows columns"], steps: int = 5) -> Flo
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = products(x, x)
+        x = a * x + products(b * gram + c * products(gram, gram), x.mT)
     return (x.mT if tall else x).to(matrices.dtype)
 
 

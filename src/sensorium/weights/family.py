@@ -19,6 +19,8 @@ from .tensors import Tensors, open_tensors
 
 #: The layout that most public checkpoints have.
 TRANSFORMERS = "transformers"
+#: The name of its config.
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Folder:
 
     @property
     def config(self) -> Config:
-        """``config.json``."""
-        return self.read("config.json")
+        """That of transformers."""
+        return self.read(CONFIG)
 
     def read(self, name: str) -> Config:
         """A JSON object, read strictly and once. Raises CheckpointError if it is missing or damaged."""
@@ -55,10 +57,10 @@ class Folder:
 class Family:
     """One public layout of a page of ``recipes/``: which ``model_types`` of a config it reads, and how.
 
-    ``read`` gives the Spec of a System from a checkpoint's folder, whose config it reads to the end; ``write`` gives
-    the files (name to JSON object) with which others open it; ``keys`` the map of its tensors. ``config_file`` and
-    ``weights_files`` are the names in that ``layout``, the first of which is written; none means the usual ones.
-    ``claims`` decides by the config where it has no ``model_type``.
+    ``name`` is that of the page. ``read`` gives the Spec of a System from a checkpoint's folder, whose config it reads
+    to the end; ``write`` gives the files (name to JSON object) with which others open it; ``keys`` the map of its
+    tensors. ``config_file`` and ``weights_files`` are the names in that ``layout``, of which the first of the weights
+    is written; no names mean the usual ones. ``claims`` decides by the config where it has no ``model_type``.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Family:
     keys: Callable[[Spec], KeyMap]
     card: Card
     layout: str = TRANSFORMERS
-    config_file: str = "config.json"
+    config_file: str = CONFIG
     weights_files: tuple[str, ...] = ()
     claims: Callable[[Config], bool] | None = None
 

@@ -17,15 +17,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..core.errors import CheckpointError, nearest
+from ..core.errors import CheckpointError
 
 
 class Names(Protocol):
-    """Named tensors whose shapes are known before they are read."""
+    """Named tensors whose shapes and types are known before they are read."""
 
     def __iter__(self) -> Iterator[str]: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def dtype(self, name: str) -> torch.dtype: ...
 
     def __getitem__(self, name: str) -> Tensor: ...
 
@@ -96,8 +98,13 @@ class Rule:
         public = self.change.out(tensor)
         if len(self.public) == 1:
             return [public]
-        sizes = self.sizes or [len(public) // len(self.public)] * len(self.public)
-        return list(public.split(list(sizes)))
+        parts = len(self.public)
+        sizes = list(self.sizes or [len(public) // parts] * parts)
+        if len(sizes) != parts or sum(sizes) != len(public):
+            raise CheckpointError(
+                f"{self.own!r} of shape {list(tensor.shape)} cannot be {parts} parts of sizes {sizes}"
+            )
+        return list(public.split(sizes))
 
     def under(self, public: str, own: str) -> Rule:
         return replace(self, public=tuple(public + name for name in self.public), own=own + self.own)
@@ -189,8 +196,8 @@ class KeyMap:
     ) -> dict[str, Tensor]:
         """Our tensors of the names, shapes and types of ``expected``, from public ones; floating ones as ``dtype``.
 
-        Raises CheckpointError, naming all tensors that are missing, left over, or of another shape, before
-        any is read.
+        A parameter that is ``Fresh`` is not among them. Raises CheckpointError naming the tensors of ``where`` that
+        are missing, left over, or of another shape or kind of number, before any is converted.
         """
         spelled = self._spelled(found, where)
         plan = {own: self._sources(own, spelled) for own in expected}
@@ -205,13 +212,19 @@ class KeyMap:
         return loaded
 
     def save(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Public tensors, by canonical name, from ours."""
+        """Public tensors, by canonical name, from ours. Raises CheckpointError for two parameters that have come to
+        differ but are one there.
+        """
         public = {rule.public: rule.made() for rule in self.rules if isinstance(rule, Fixed)}
         for own, tensor in tensors.items():
             match = self._sources(own)
-            if match is not None:
-                rule, names = match
-                public |= dict(zip(names, rule.out(tensor), strict=True))
+            if match is None:
+                continue
+            rule, names = match
+            for name, part in zip(names, rule.out(tensor), strict=True):
+                if name in public and not torch.equal(public[name], part):
+                    raise CheckpointError(f"{own!r} differs from another parameter that is {name!r} as well")
+                public[name] = part
         return public
 
     def _sources(self, own: str, held: Container[str] = ()) -> tuple[Rule, list[str]] | None:
@@ -223,7 +236,7 @@ class KeyMap:
         for rule in self.rules:
             if isinstance(rule, Rule) and (names := rule.sources(own)) is not None:
                 matching.append((rule, names))
-            elif isinstance(rule, Fresh) and _pattern(rule.own).fullmatch(own):
+            elif isinstance(rule, Fresh) and not matching and _pattern(rule.own).fullmatch(own):
                 return None
         if not matching:
             raise CheckpointError(f"no rule says where the parameter {own!r} comes from")
@@ -260,63 +273,59 @@ class KeyMap:
             absent = [name for name in names if name not in spelled]
             missing += absent
             if not absent:
-                _fits(rule, names, spelled, found, own, expected[own], where)
-        if missing:
-            left = [name for name in spelled if name not in used]
-            raise CheckpointError(
-                f"{where}: {_count(missing, 'tensor')} missing: {_some(missing)}{nearest(missing[0], left)}"
-            )
-        drops = [rule for rule in self.rules if isinstance(rule, Drop)]
-        fixed = {rule.public: rule for rule in self.rules if isinstance(rule, Fixed)}
-        extra = []
-        for name in spelled.keys() - used:
-            if name in fixed:
-                if not torch.equal(found[spelled[name]], fixed[name].made()):
-                    raise CheckpointError(f"{where}: {name!r} is not what follows from the model's sizes")
-                continue
-            drop = next((drop for drop in drops if _pattern(drop.public).fullmatch(name)), None)
-            if drop is None:
-                extra.append(name)
-            elif drop.equal is not None and not torch.equal(found[spelled[name]], found[spelled[drop.equal]]):
-                raise CheckpointError(f"{where}: {name!r} differs from {drop.equal!r}, expected: {drop.why}")
-        if extra:
-            raise CheckpointError(
-                f"{where}: {_count(extra, 'tensor')} not part of the model: {_some(sorted(extra))}"
-            )
+                _check_fits(rule, [spelled[name] for name in names], found, own, expected[own], where)
+        left = sorted(spelled.keys() - used)
+        unread = {name: one for name in left if (one := self._unread(name)) is not None}
+        extra = [name for name in left if name not in unread]
+        faults = {"missing": missing, "not part of the model": extra}
+        if missing or extra:
+            said = "; ".join(_count(names, what) for what, names in faults.items() if names)
+            raise CheckpointError(f"{where}: {said}")
+        for name, (unused, named) in unread.items():
+            _check_unread(unused, name, named, spelled, found, where)
+
+    def _unread(self, name: str) -> tuple[Drop | Fixed, re.Match[str]] | None:
+        """The rule about a public tensor that no parameter reads."""
+        rules = (rule for rule in self.rules if isinstance(rule, Drop | Fixed))
+        return next(
+            ((rule, match) for rule in rules if (match := _pattern(rule.public).fullmatch(name))), None
+        )
 
 
-def _fits(
-    rule: Rule,
-    names: Sequence[str],
+def _check_unread(
+    rule: Drop | Fixed,
+    name: str,
+    match: re.Match[str],
     spelled: Mapping[str, str],
     found: Names,
-    own: str,
-    expected: Tensor,
     where: str,
 ) -> None:
-    shapes = [tuple(found.shape(spelled[name])) for name in names]
-    whole = _joined(shapes)
-    try:
-        made = tuple(rule.change.into(torch.empty(whole, device="meta")).shape) if whole is not None else None
-    except (RuntimeError, IndexError):
-        made = None
-    if made != tuple(expected.shape):
-        public = [tuple(part.shape) for part in rule.out(torch.empty(expected.shape, device="meta"))]
-        for name, shape, wanted in zip(names, shapes, public, strict=True):
-            if shape != wanted:
-                raise CheckpointError(
-                    f"{where}: the tensor {name!r} has shape {list(shape)}, expected {list(wanted)} (for {own})"
-                )
-        raise CheckpointError(f"{where}: {_some(names)} do not make {own!r} of shape {list(expected.shape)}")
+    """It holds what the rule says it must."""
+    if isinstance(rule, Fixed):
+        if not torch.equal(found[spelled[name]], rule.made()):
+            raise CheckpointError(f"{where}: {name!r} is not what follows from the model's sizes")
+    elif rule.equal is not None:
+        other = rule.equal.format(**match.groupdict())
+        if other not in spelled or not torch.equal(found[spelled[name]], found[spelled[other]]):
+            raise CheckpointError(f"{where}: {name!r} differs from {other!r}, expected the same: {rule.why}")
 
 
-def _joined(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The shape of tensors put together along their first axis; None if they do not fit."""
-    if len(shapes) == 1:
-        return shapes[0]
-    if not all(shapes) or len({shape[1:] for shape in shapes}) > 1:
-        return None
-    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+def _check_fits(
+    rule: Rule, names: Sequence[str], found: Names, own: str, expected: Tensor, where: str
+) -> None:
+    """Each public tensor has the shape in which the rule would write it, and numbers of the kind of ours."""
+    wanted = rule.out(torch.empty(expected.shape, device="meta"))
+    for name, part in zip(names, wanted, strict=True):
+        shape, dtype = list(found.shape(name)), found.dtype(name)
+        if shape != list(part.shape):
+            raise CheckpointError(
+                f"{where}: the tensor {name!r} has shape {shape}, expected {list(part.shape)} (for {own})"
+            )
+        if dtype.is_floating_point != expected.is_floating_point():
+            kind = "floating-point" if expected.is_floating_point() else "whole"
+            raise CheckpointError(
+                f"{where}: the tensor {name!r} holds {dtype}, expected {kind} numbers (for {own})"
+            )
 
 
 def _pattern(name: str) -> re.Pattern[str]:
@@ -324,8 +333,6 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def _count(names: Sequence[str], what: str) -> str:
-    return f"{len(names)} {what} is" if len(names) == 1 else f"{len(names)} {what}s are"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    """``2 tensors are missing: 'a', 'b'``; of many names the first."""
+    number = "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+    return f"{number} {what}: {', '.join(map(repr, names[:8]))}" + (", ..." if len(names) > 8 else "")

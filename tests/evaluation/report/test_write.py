@@ -173,6 +173,8 @@ def test_what_it_tells(run: Path) -> None:
         "rows are the true label",
         "without",
         "% sure",
+        "What it restores",
+        "whole hidden restored 80 % of it restored",
         "cannot be decoded",
         "sensorium ask run --image x.png",
     ):
@@ -180,6 +182,19 @@ def test_what_it_tells(run: Path) -> None:
     assert "2 cores" not in words
     assert page.tags.count("audio") > 5
     assert page.tags.count("img") > 20
+
+
+def test_a_model_of_one_modality(kit, tmp_path: Path) -> None:
+    samples = kit.world(8, modalities=["image"])
+    found = evaluate(kit.predictor(modalities=["image"], can=["embed", "reconstruct"]), kit.source(samples))
+    found.write(tmp_path)
+    page = Page(write_report(tmp_path).read_text())
+    assert "What it finds alike image 6 queries, evenly picked" in page.words
+    assert "right one" not in page.words
+    assert "No retrieval was measured on test" in page.words
+    assert {"#alike", "#restored"} <= set(page.addresses)
+    assert "reconstruct" in page.words
+    assert page.tags.count("figcaption") == 18
 
 
 def test_media_budget(run: Path, tmp_path: Path) -> None:

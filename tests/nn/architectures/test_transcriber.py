@@ -22,7 +22,7 @@ SAID = torch.tensor([4, 2, 1])
 
 def build(of: Wav2Vec2Config) -> Transcriber:
     head = ClassHead(width=of.hidden_size, classes=of.vocab_size, dropout=of.final_dropout)
-    return Transcriber(towers={"sound": tower(of)}, head=head, transcripts="words", blank=of.pad_token_id)
+    return Transcriber(name="sound", tower=tower(of), head=head, transcripts="words", blank=of.pad_token_id)
 
 
 def batch(*sizes: int, words: Tensor = WORDS, said: Tensor = SAID, **changes: Any) -> Batch:
@@ -98,6 +98,6 @@ def test_no_pairs_give_zero_and_gradients():
     assert all(p.grad is not None and not p.grad.any() for p in ours.parameters())
 
 
-def test_towers():
-    with pytest.raises(ConfigError, match="one tower, and none for 'sound'"):
-        Transcriber(towers={"sound": tower(config())}, head=torch.nn.Identity(), transcripts="sound")
+def test_two_modalities():
+    with pytest.raises(ConfigError, match="found 'sound' for both"):
+        Transcriber(name="sound", tower=tower(config()), head=torch.nn.Identity(), transcripts="sound")

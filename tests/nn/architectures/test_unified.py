@@ -6,7 +6,7 @@ import pytest
 import torch
 from nn.toys import MODALITIES, batch, model, sample
 
-from sensorium.core import ConfigError, Sample, Segment
+from sensorium.core import CapabilityError, ConfigError, Sample, Segment
 from sensorium.data.item import Draws
 
 CLOSE = {"atol": 1e-10, "rtol": 0.0}
@@ -172,3 +172,28 @@ def test_parts_that_do_not_fit_are_named():
             language="words",
         )
     assert set(MODALITIES) == {"picture", "wave", "words"}
+
+
+@pytest.mark.parametrize("name", ["picture", "wave"])
+@torch.no_grad()
+def test_what_it_restores(name: str):
+    """Visible values stay, hidden ones are those of the patch head, and each sample has its own."""
+    net, samples = model(), [sample(index, (name,)) for index in range(4)]
+    whole = batch(samples)
+    found = net.restore(name, whole)
+    values = whole.streams[name].values
+    assert torch.equal(found.values, values)
+    assert found.hidden.shape == values.shape[:-1]
+    assert torch.equal(found.restored[~found.hidden], values[~found.hidden])
+    assert not bool((found.restored == values)[found.hidden].any())
+    assert 0.1 < float(found.hidden.float().mean()) < 0.9
+    for index, one in enumerate(samples):
+        alone = net.restore(name, batch([one]))
+        length = alone.values.shape[1]
+        torch.testing.assert_close(alone.restored[0], found.restored[index, :length], **CLOSE)
+    assert net.restore(name, batch([])).restored.shape[0] == 0
+
+
+def test_words_are_not_restored():
+    with pytest.raises(CapabilityError, match="restores no hidden parts of words"):
+        model().restore("words", batch([sample(0)]))

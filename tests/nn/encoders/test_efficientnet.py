@@ -94,9 +94,6 @@ def _images(*size: int) -> torch.Tensor:
     return torch.randn(2, *size, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-LENGTHS = torch.ones(2, dtype=torch.long)
-
-
 @pytest.mark.parametrize("how", ["default", "random"])
 @pytest.mark.parametrize("case", CASES)
 def test_features_and_pooled_vectors(case, how):
@@ -105,7 +102,10 @@ def test_features_and_pooled_vectors(case, how):
     for size in ((32, 32), (33, 57), (38, 71)):
         values = _images(*size)
         with torch.no_grad():
-            expected, found = theirs(values.permute(0, 3, 1, 2)), ours(values, LENGTHS)
+            expected, found = (
+                theirs(values.permute(0, 3, 1, 2)),
+                ours(values, torch.full((2,), values.shape[1])),
+            )
         assert_same(found.rows, rows(expected.last_hidden_state))
         assert_same(found.pooled, expected.pooler_output)
         assert found.lengths.tolist() == [len(found.rows) // 2] * 2
@@ -118,7 +118,7 @@ def test_align_ends_before_the_last_convolution(how):
     ours = take_over(_ours(theirs.config, top=False), theirs.state_dict(), RENAMES)
     values = _images(33, 57)
     with torch.no_grad():
-        expected, found = theirs(values.permute(0, 3, 1, 2)), ours(values, LENGTHS)
+        expected, found = theirs(values.permute(0, 3, 1, 2)), ours(values, torch.full((2,), values.shape[1]))
     assert_same(found.rows, rows(expected.last_hidden_state))
     assert_same(found.pooled, expected.pooler_output)
     assert ours.width == found.pooled.shape[1] == 16
@@ -134,7 +134,10 @@ def test_training_normalises_by_the_batch_and_keeps_the_same_statistics(how):
     ours = take_over(_ours(theirs.config), state, RENAMES).train()
     values = _images(33, 57).requires_grad_()
     seen = values.detach().clone().requires_grad_()
-    expected, found = theirs(seen.permute(0, 3, 1, 2)).logits, head(ours(values, LENGTHS).pooled)
+    expected, found = (
+        theirs(seen.permute(0, 3, 1, 2)).logits,
+        head(ours(values, torch.full((2,), values.shape[1])).pooled),
+    )
     assert_same(found, expected)
     expected.square().sum().backward()
     found.square().sum().backward()

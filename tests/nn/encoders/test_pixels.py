@@ -88,3 +88,10 @@ def test_places_are_two_numbers_of_16_bits():
     pixels, places = split_places(values, 2)
     assert pixels[0, 1].tolist() == torch.arange(12).reshape(2, 2, 3).tolist()
     assert places.tolist() == [[[0, 0], [513, 65535]]]
+
+
+def test_numbers_become_bytes_again():
+    pixels = Pixels(mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.1])
+    given = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, 3)
+    assert torch.equal(pixels.undo(pixels(given)), given)
+    assert pixels.undo(torch.tensor([[1e4, -1e4, float("inf")]])).tolist() == [[255, 0, 255]]

@@ -68,9 +68,6 @@ def _images(*size: int) -> torch.Tensor:
     return torch.randn(2, *size, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-LENGTHS = torch.ones(2, dtype=torch.long)
-
-
 @pytest.mark.parametrize("how", ["default", "random"])
 @pytest.mark.parametrize(
     ("case", "kind"),
@@ -85,7 +82,10 @@ def test_features_and_pooled_vectors(case, kind, how):
         for size in ((64, 64), (33, 57), (38, 71)):
             values = _images(*size)
             with torch.no_grad():
-                expected, found = theirs(values.permute(0, 3, 1, 2)), ours(values, LENGTHS)
+                expected, found = (
+                    theirs(values.permute(0, 3, 1, 2)),
+                    ours(values, torch.full((2,), values.shape[1])),
+                )
             assert_same(found.rows, rows(expected.last_hidden_state))
             assert_same(found.pooled, expected.pooler_output.flatten(1))
             assert found.lengths.tolist() == [len(found.rows) // 2] * 2
@@ -101,7 +101,10 @@ def test_gradients_and_classes(how):
     ours = take_over(_ours(theirs.config), state, RENAMES + OF_KIND["preactivation"])
     values = _images(33, 57).requires_grad_()
     seen = values.detach().clone().requires_grad_()
-    expected, found = theirs(seen.permute(0, 3, 1, 2)).logits, head(ours(values, LENGTHS).pooled)
+    expected, found = (
+        theirs(seen.permute(0, 3, 1, 2)).logits,
+        head(ours(values, torch.full((2,), values.shape[1])).pooled),
+    )
     assert_same(found, expected)
     expected.square().sum().backward()
     found.square().sum().backward()

@@ -56,9 +56,6 @@ def _images(*size: int) -> torch.Tensor:
     return torch.randn(2, *size, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-LENGTHS = torch.ones(2, dtype=torch.long)
-
-
 @pytest.mark.parametrize("how", ["default", "random"])
 @pytest.mark.parametrize("case", CASES)
 def test_features_and_pooled_vectors(case, how):
@@ -67,7 +64,10 @@ def test_features_and_pooled_vectors(case, how):
     for size in ((64, 64), (33, 57), (7, 90)):
         values = _images(*size)
         with torch.no_grad():
-            expected, found = theirs(values.permute(0, 3, 1, 2)), ours(values, LENGTHS)
+            expected, found = (
+                theirs(values.permute(0, 3, 1, 2)),
+                ours(values, torch.full((2,), values.shape[1])),
+            )
         assert_same(found.rows, rows(expected.last_hidden_state))
         assert_same(found.pooled, expected.pooler_output.flatten(1))
         assert found.lengths.tolist() == [len(found.rows) // 2] * 2
@@ -80,7 +80,7 @@ def test_training_normalises_by_the_batch_and_keeps_the_same_statistics(how):
     ours = take_over(_ours(theirs.config), theirs.state_dict(), RENAMES).train()
     values = _images(33, 57).requires_grad_()
     seen = values.detach().clone().requires_grad_()
-    expected, found = theirs(seen.permute(0, 3, 1, 2)), ours(values, LENGTHS)
+    expected, found = theirs(seen.permute(0, 3, 1, 2)), ours(values, torch.full((2,), values.shape[1]))
     assert_same(found.rows, rows(expected.last_hidden_state))
     expected.pooler_output.square().sum().backward()
     found.pooled.square().sum().backward()
@@ -103,7 +103,10 @@ def test_classes(how):
     ours = take_over(_ours(theirs.config), state, RENAMES)
     values = _images(40, 36)
     with torch.no_grad():
-        assert_same(head(ours(values, LENGTHS).pooled), theirs(values.permute(0, 3, 1, 2)).logits)
+        assert_same(
+            head(ours(values, torch.full((2,), values.shape[1])).pooled),
+            theirs(values.permute(0, 3, 1, 2)).logits,
+        )
 
 
 def test_no_values_and_a_single_place_are_no_trouble_in_training():
@@ -116,7 +119,7 @@ def test_no_values_and_a_single_place_are_no_trouble_in_training():
     assert all(p.grad is not None and not p.grad.any() for p in ours.parameters())
     for name, buffer in persistent_buffers(ours).items():
         assert name not in before or torch.equal(buffer, before[name]), name
-    single = ours(torch.randn(1, 32, 32, 3), torch.ones(1, dtype=torch.long))
+    single = ours(torch.randn(1, 32, 32, 3), torch.tensor([32]))
     assert single.rows.shape == (1, 64)
     assert single.rows.isfinite().all()
 

@@ -150,10 +150,27 @@ def neighbours(found: Evaluated, *, worst: bool) -> dict[str, list[Mapping[str, 
     """Retrieved neighbours by direction, those first that are the quickest to judge by eye."""
     ways: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for item in of_kind(found, "neighbours"):
-        if item["worst"] == worst:
+        if item["worst"] == worst and item["source"] != item["target"]:
             ways.setdefault((item["source"], item["target"]), []).append(item)
     order = sorted(ways, key=lambda way: (way not in _FIRST_WAYS, way[0] != TEXT, way[1] == TEXT, way))
     return {f"{source} → {target}": ways[source, target] for source, target in order}
+
+
+def alike(found: Evaluated) -> dict[str, list[Mapping[str, Any]]]:
+    """Neighbours within one modality, by its name."""
+    within: dict[str, list[Mapping[str, Any]]] = {}
+    for item in of_kind(found, "neighbours"):
+        if item["source"] == item["target"]:
+            within.setdefault(item["source"], []).append(item)
+    return within
+
+
+def restored(found: Evaluated) -> dict[str, list[Mapping[str, Any]]]:
+    """What was restored of hidden parts, by modality."""
+    by_modality: dict[str, list[Mapping[str, Any]]] = {}
+    for item in of_kind(found, "restored"):
+        by_modality.setdefault(item["modality"], []).append(item)
+    return by_modality
 
 
 def of_kind(found: Evaluated, kind: str, task: str | None = None) -> list[Mapping[str, Any]]:

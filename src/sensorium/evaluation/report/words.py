@@ -14,6 +14,8 @@ _MEANINGS = {
     "R@10": "the right one is among the first ten",
     "median rank": "half of the right ones stand at this place or before",
     "MRR": "mean of one over the place of the right one",
+    "same label": "the most alike one has the same label",
+    "restored": "of what tells hidden parts from the mean of the visible ones",
     "exact match": "right word for word",
     "all attributes": "everything stated is right",
     "token F1": "words shared with the expected text",

@@ -59,7 +59,7 @@ class Retrieval(Task):
         self.limit, self.shown, self.worst = limit, shown, worst
 
     def applies(self, samples: Sequence[Sample], modalities: Iterable[str]) -> str | None:
-        if not _pairs(samples, modalities):
+        if not pairs_of(samples, modalities):
             return f"fewer than {_LEAST} samples hold two content modalities that the model knows"
         return None
 
@@ -72,18 +72,18 @@ class Retrieval(Task):
         compare: Compare | None = None,
     ) -> list[TaskResult]:
         samples = subset(samples, self.limit)
-        pairs = _pairs(samples, predictor.modalities)
+        pairs = pairs_of(samples, predictor.modalities)
         vectors: dict[str, Tensor] = {}
         refused: dict[str, CapabilityError] = {}
         for modality in dict.fromkeys(name for pair in pairs for name in pair):
             try:
-                vectors[modality] = _embed(predictor, samples, modality, batch_size)
+                vectors[modality] = embedded(predictor, samples, modality, batch_size)
             except CapabilityError as error:
                 refused[modality] = error
         usable = {pair: both for pair, both in pairs.items() if not refused.keys() & set(pair)}
         if refused and not usable:
             raise next(iter(refused.values()))
-        concepts = _concepts(samples)
+        concepts = concepts_of(samples)
         notes = [f"{name} was left out: {error}" for name, error in refused.items()]
         if any(label(sample) is not None for sample in samples):
             notes.append("retrieval takes samples of the same label as right for each other")
@@ -143,7 +143,7 @@ class Retrieval(Task):
         ]
 
 
-def _pairs(samples: Sequence[Sample], modalities: Iterable[str]) -> dict[tuple[str, str], list[int]]:
+def pairs_of(samples: Sequence[Sample], modalities: Iterable[str]) -> dict[tuple[str, str], list[int]]:
     """The pairs of known modalities, in alphabetical order, and which samples have both."""
     pairs = {}
     for pair in combinations(sorted(modalities), 2):
@@ -153,7 +153,7 @@ def _pairs(samples: Sequence[Sample], modalities: Iterable[str]) -> dict[tuple[s
     return pairs
 
 
-def _embed(
+def embedded(
     predictor: Predictor, samples: Sequence[Sample], modality: str, batch_size: int
 ) -> Float[Tensor, "samples d"]:
     """One row per sample; the rows of samples without this modality are zero and never looked at."""
@@ -167,7 +167,7 @@ def _embed(
     return rows
 
 
-def _concepts(samples: Sequence[Sample]) -> Int[Tensor, "samples"]:
+def concepts_of(samples: Sequence[Sample]) -> Int[Tensor, "samples"]:
     """Equal for samples of the same label, or without labels of the same caption; else unique."""
     ids: dict[tuple[str, str], int] = {}
     return torch.tensor([ids.setdefault(_concept(sample), len(ids)) for sample in samples])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ...core import DataError, Sample, Segment
-from ..gallery import Item
+from ..gallery import Item, Place
 from ..metrics import Figure
 from ..protocol import TEXT, Compare, Predictor
 
@@ -22,7 +22,7 @@ class TaskResult:
     """What a task found. The first of ``metrics`` is the one to put on a front page.
 
     ``records`` hold one JSON object per example, ``notes`` what a reader should know, ``problems`` the
-    samples that this task could not use.
+    samples that this task could not use, ``fragments`` the HTML of what the gallery shows besides the samples.
     """
 
     name: str
@@ -31,6 +31,7 @@ class TaskResult:
     gallery: list[Item] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[DataError] = field(default_factory=list)
+    fragments: dict[Place, str] = field(default_factory=dict)
 
 
 class Task(abc.ABC):

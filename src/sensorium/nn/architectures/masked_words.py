@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch
 from ...core.errors import CapabilityError
-from ...core.outputs import ClassPrediction, Embedding, Outputs, TokenPrediction
+from ...core.outputs import ClassPrediction, Outputs, TokenPrediction
 from ...core.spec import Spec
 from ..encoders.masking import Masking
 from ..encoders.token_tower import TokenTower, real_tokens
@@ -56,10 +56,9 @@ class MaskedWords(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """The masked tokens of the batch, and with a ``relation`` head its pairs."""
-        stream = batch.streams[self.language]
         if embed_only:
-            stream = stream.select(stream.content)
-            return Outputs({self.language: Embedding(self.embed(self.language, stream), stream.owner)})
+            return Outputs({self.language: self.contrasted(self.language, batch)})
+        stream = batch.streams[self.language]
         stream = stream.select(stream.corrupt if self.relation is None else stream.content)
         drawn = self.masking(stream, len(self._table))
         place = packing(stream.padding())

@@ -11,19 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...core.batch import Batch, Stream
+from ...core.batch import Batch
 from ...core.errors import CapabilityError, ConfigError
 from ...core.outputs import Outputs
-from ..encoders.tower import Features
 from .network import Network
+from .wrapper import Wrapper
 
 
-class Momentum(Network):
+class Momentum(Wrapper):
     """A network whose Outputs carry, for each modality of ``names``, a queue of the last ``size`` vectors, each of
     ``embedding`` numbers, that its slow copy made: further negatives for the contrastive loss (MoCo, He et al. 2019,
     arXiv:1911.05722; between modalities: BriVL, Huo et al. 2021, arXiv:2103.06561).
 
-    The copy follows by ``decay`` at each step. It and the queues are buffers: saved, but reached by no gradient.
+    The copy follows by ``decay`` at each step, and has the running statistics of the moment. It and the queues are
+    buffers: saved, but reached by no gradient.
     Unlike BriVL's, positives and the negatives of the batch itself are the network's own, so that both sides learn.
     Raises ConfigError for a size below 1 or a decay outside 0 to 1.
     """
@@ -60,16 +61,16 @@ class Momentum(Network):
     @torch.no_grad()
     def remember(self, keys: Mapping[str, Float[Tensor, "n e"]]) -> None:
         """Let the copy follow, and put the keys of the whole step, of all processes, at the end of the queues."""
-        own = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+        learnt, counted = dict(self.network.named_parameters()), dict(self.network.named_buffers())
         for name, slow in self.slow.named_buffers():
-            if hasattr(own[name], "full_tensor"):
+            if name in counted:
+                slow.copy_(counted[name])
+            elif hasattr(learnt[name], "full_tensor"):
                 raise CapabilityError(
                     "a momentum copy cannot follow sharded weights: set distribution to ddp"
                 )
-            if slow.is_floating_point():
-                slow.lerp_(own[name], 1 - self.decay)
             else:
-                slow.copy_(own[name])
+                slow.lerp_(learnt[name], 1 - self.decay)
         for place, name in enumerate(self.names):
             queue = self._queue(name)
             queue.copy_(torch.cat([queue, keys[name].to(queue)])[-len(queue) :])
@@ -80,15 +81,8 @@ class Momentum(Network):
         return self.get_buffer(f"queue_{name}")
 
     @property
-    def scale(self) -> Float[Tensor, ""]:
-        """The network's inverse temperature."""
-        return cast(Tensor, self.network.scale)
-
-    def read(self, name: str, stream: Stream) -> Features:
-        return self.network.read(name, stream)
-
-    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
-        return self.network.embed(name, stream)
+    def inner(self) -> Network:
+        return self.network
 
     def train(self, mode: bool = True) -> Momentum:
         """The copy draws nothing at random."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch
 from ...core.errors import CapabilityError, ConfigError
-from ...core.outputs import Embedding, Judgement, Outputs, TokenPrediction
+from ...core.outputs import Judgement, Outputs, TokenPrediction
 from ...core.random import uniform
 from ...core.spec import Spec
 from ..encoders.masking import Masking
@@ -63,14 +63,13 @@ class ReplacedTokens(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """What the generator restores, and what the tower says of every token once that stands in its place."""
-        stream = batch.streams[self.language]
         if embed_only:
-            stream = stream.select(stream.content)
-            return Outputs({self.language: Embedding(self.embed(self.language, stream), stream.owner)})
+            return Outputs({self.language: self.contrasted(self.language, batch)})
         if self.generator is None or self.head is None:
             raise CapabilityError(
                 "this network has no generator, so nothing replaces the tokens it should judge"
             )
+        stream = batch.streams[self.language]
         stream = stream.select(stream.corrupt)
         table = self.tower.embedding.token.weight
         drawn = self.masking(stream, len(table))

@@ -5,7 +5,7 @@ Legend: n segments, m hidden frames in all, k distractors, e width in which they
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch
 from ...core.errors import ConfigError
-from ...core.outputs import CodePrediction, Outputs
+from ...core.outputs import CodePrediction, Embedding, Outputs
 from ...core.random import seed_of, uniform
 from ..encoders.spec_augment import SpecAugment
 from ..encoders.wave_tower import WaveTower
 from ..heads.quantiser import GumbelQuantiser
+from ..layers.linear import Linear
 from ..layers.packing import ragged_positions
 from .network import Network
 
@@ -27,39 +28,39 @@ _DISTRACTORS = seed_of("distractors")
 class SpeechPretraining(Network):
     """wav2vec 2.0 in pre-training (Baevski et al. 2020, arXiv:2006.11477).
 
-    Of the segments that are to be ``corrupt``, spans of frames are hidden. What the one tower makes of a hidden frame
+    Of the segments that are to be ``corrupt``, spans of frames are hidden. What the tower makes of a hidden frame
     is compared with the code of what stood there and with those of ``distractors`` other hidden frames of the segment,
     in a space of width ``embedding``; all is drawn from the segment's seed. ``dropout`` comes before the quantiser.
-    Raises ConfigError unless there is one tower, which can hide frames.
+    Raises ConfigError for a tower that cannot hide frames.
     """
 
     def __init__(
         self,
         *,
-        towers: Mapping[str, WaveTower],
+        name: str,
+        tower: WaveTower,
         quantiser: GumbelQuantiser,
         embedding: int,
         distractors: int = 100,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(towers) != 1:
-            raise ConfigError(f"speech is learned with one tower, found {sorted(towers) or 'none'}")
-        (self.name,) = towers
-        self.towers = nn.ModuleDict(towers)
-        tower, _ = self._listener()
+        if tower.augment is None or not tower.augment.active:
+            raise ConfigError("speech is learnt from hidden frames: the tower needs an active augment")
+        self.name, self.towers = name, nn.ModuleDict({name: tower})
         self.quantiser, self.distractors = quantiser, distractors
         self.dropout = nn.Dropout(dropout)
-        self.project_context = nn.Linear(tower.width, embedding)
-        self.project_codes = nn.Linear(quantiser.width, embedding)
+        self.project_context = Linear(tower.width, embedding)
+        self.project_codes = Linear(quantiser.width, embedding)
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
-        if embed_only:
-            return Outputs()
+        """Predictions for the hidden frames of the segments that are to be corrupt."""
         stream = batch.streams[self.name]
-        tower, augment = self._listener()
-        local, frames = tower.local(stream.values, stream.lengths)
-        masked = augment.masked(stream.seed, frames) & stream.corrupt[:, None]
+        if embed_only:
+            return Outputs({self.name: Embedding(self.embed(self.name, stream), stream.owner)})
+        stream = stream.select(stream.corrupt)
+        local, frames = self._tower.local(stream.values, stream.lengths)
+        masked = cast(SpecAugment, self._tower.augment).masked(stream.seed, frames)
         others = distractors(stream.seed, masked.sum(1), self.distractors)
         return Outputs(codes=self.predict(local, frames, masked, others, stream.seed))
 
@@ -74,10 +75,9 @@ class SpeechPretraining(Network):
         """What is made of the ``masked`` frames, what stood there, and ``others`` to compare with (see
         ``distractors``). Each segment weighs 1.
         """
-        tower, _ = self._listener()
         real = torch.arange(masked.shape[1], device=masked.device) < frames[:, None]
         hidden = masked[real]
-        context = tower.context(local, frames, hidden, seed).rows[hidden]
+        context = self._tower.context(local, frames, hidden, seed).rows[hidden]
         codes = self.quantiser(self.dropout(local)[hidden])
         lengths = masked.sum(1)
         return CodePrediction(
@@ -90,11 +90,9 @@ class SpeechPretraining(Network):
             weight=(1 / lengths.clamp(min=1).to(codes.shares.dtype)).repeat_interleave(lengths),
         )
 
-    def _listener(self) -> tuple[WaveTower, SpecAugment]:
-        tower = self.towers[self.name]
-        if not isinstance(tower, WaveTower) or tower.augment is None or not tower.augment.active:
-            raise ConfigError("speech is learned from hidden frames: the tower needs an active augment")
-        return tower, tower.augment
+    @property
+    def _tower(self) -> WaveTower:
+        return cast(WaveTower, self.towers[self.name])
 
 
 def distractors(seed: Int[Tensor, "n"], lengths: Int[Tensor, "n"], count: int) -> Int[Tensor, "m k"]:

@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from ...core.batch import Batch, Stream
+from ...core.batch import Batch
 from ...core.outputs import Outputs
-from ..encoders.tower import Features
 from .network import Network
+from .wrapper import Wrapper
 
 
-class Taught(Network):
+class Taught(Wrapper):
     """A student whose Outputs carry those of its teacher (Hinton et al. 2015, arXiv:1503.02531).
 
     The teacher computes without gradients and never leaves evaluation mode. It moves with the student but is none
@@ -39,15 +38,8 @@ class Taught(Network):
         return replace(self.student(batch, embed_only=embed_only), teacher=taught)
 
     @property
-    def scale(self) -> Float[Tensor, ""]:
-        """The student's inverse temperature."""
-        return cast(Tensor, self.student.scale)
-
-    def read(self, name: str, stream: Stream) -> Features:
-        return self.student.read(name, stream)
-
-    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
-        return self.student.embed(name, stream)
+    def inner(self) -> Network:
+        return self.student
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Taught:
         """Move or convert the teacher too."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError
-from ...core.outputs import Embedding, Outputs
+from ...core.outputs import Outputs
 from ..encoders.tower import Tower
 from ..heads.similarity import Similarity, Temperature
 from .network import Network, unit
@@ -47,15 +47,15 @@ class Towers(Network):
         """The inverse temperature."""
         return self.similarity.scale
 
+    @property
+    def bias(self) -> Float[Tensor, ""] | None:
+        """What the sigmoid loss adds to scaled similarities."""
+        return self.similarity.bias
+
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """The embeddings of all content segments."""
-        found = {}
-        for name in self.towers:
-            stream = batch.streams[name]
-            if not bool(stream.content.all()):
-                stream = stream.select(stream.content)
-            found[name] = Embedding(self.embed(name, stream), stream.owner)
-        return Outputs(embeddings=found, scale=self.scale, bias=self.similarity.bias)
+        found = {name: self.contrasted(name, batch) for name in self.towers}
+        return Outputs(embeddings=found, scale=self.scale, bias=self.bias)
 
     def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
         """Unit-length vectors of all segments of one modality."""

@@ -5,41 +5,36 @@ Legend: n segments, m frames in all, v tokens of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError
-from ...core.outputs import Outputs, Transcription
+from ...core.outputs import Embedding, Outputs, Transcription
 from ..encoders.wave_tower import WaveTower
 from ..layers.packing import packing
 from .network import Network
 
 
 class Transcriber(Network):
-    """One tower and a head over its frames, for CTC (Graves et al. 2006). ``transcripts`` names the modality of what
-    is said; ``blank`` is the token of a frame that says nothing.
+    """A tower for the modality ``name`` and a head over its frames, for CTC (Graves et al. 2006). ``transcripts`` names
+    the modality of what is said; ``blank`` is the token of a frame that says nothing.
     """
 
     def __init__(
-        self, *, towers: Mapping[str, WaveTower], head: nn.Module, transcripts: str, blank: int = 0
+        self, *, name: str, tower: WaveTower, head: nn.Module, transcripts: str, blank: int = 0
     ) -> None:
         super().__init__()
-        if len(towers) != 1 or transcripts in towers:
-            raise ConfigError(
-                f"a transcriber has one tower, and none for {transcripts!r}, found {sorted(towers)}"
-            )
-        (self.name,) = towers
-        self.towers, self.head = nn.ModuleDict(towers), head
-        self.transcripts, self.blank = transcripts, blank
+        if transcripts == name:
+            raise ConfigError(f"a transcriber needs two modalities, found {name!r} for both")
+        self.towers, self.head = nn.ModuleDict({name: tower}), head
+        self.name, self.transcripts, self.blank = name, transcripts, blank
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """The recordings that have a transcript, each with its own: the first with the first of a sample's turn."""
-        if embed_only:
-            return Outputs()
         sound, words = batch.streams[self.name], batch.streams[self.transcripts]
+        if embed_only:
+            return Outputs({self.name: Embedding(self.embed(self.name, sound), sound.owner)})
         sound, words = _paired(sound, words.select(words.target))
         logits, lengths = self.logits(sound)
         return Outputs(
@@ -60,9 +55,8 @@ class Transcriber(Network):
 
 def _paired(first: Stream, second: Stream) -> tuple[Stream, Stream]:
     """The segments of two modalities that belong together, matched."""
-    match = [
-        a[:, None] == b
-        for a, b in ((first.owner, second.owner), (first.turn, second.turn), (first.ordinal, second.ordinal))
-    ]
-    rows, columns = (match[0] & match[1] & match[2]).nonzero(as_tuple=True)
+    same = first.owner[:, None] == second.owner
+    for a, b in ((first.turn, second.turn), (first.ordinal, second.ordinal)):
+        same = same & (a[:, None] == b)
+    rows, columns = same.nonzero(as_tuple=True)
     return first.select(rows), second.select(columns)

@@ -10,8 +10,9 @@ Legend: b samples, n segments of one modality, t tokens of the longest, m real t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError
-from ...core.outputs import Embedding, Outputs, PatchPrediction, TokenPrediction
+from ...core.outputs import Embedding, Outputs, PatchPrediction, Restoration, TokenPrediction
 from ..encoders.encoded import Encoded, Encoder
+from ..encoders.grid import GridEncoder
+from ..encoders.stems import assembled
 from ..encoders.tokens import TokenEncoder
 from ..encoders.tower import Features
 from ..heads.contrastive import ContrastiveHead
@@ -143,6 +146,29 @@ class Unified(Network):
     def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
         """Unit-length vectors of all segments of one modality."""
         return self.read(name, stream).pooled
+
+    def restore(self, name: str, batch: Batch) -> Restoration:
+        encoder = dict(self.encoders.items()).get(name)
+        if not isinstance(encoder, GridEncoder):
+            return super().restore(name, batch)
+        stream = batch.streams[name]
+        stream = replace(stream, corrupt=torch.ones_like(stream.corrupt))
+        reads = {
+            other: self._alone(other, stream if other == name else batch.streams[other])
+            for other in self.encoders
+        }
+        rows, _ = self._together(reads, len(batch))
+        masked, truth = reads[name].encoded.masked, reads[name].encoded.truth
+        found = self._masked_patches(name, reads[name], rows[name]).values
+        patch, sizes = encoder.patch, stream.values.shape[1:-1]
+        grid = [-(-size // p) for size, p in zip(sizes, patch, strict=True)]
+        hidden = masked[..., None].expand(*masked.shape, math.prod(patch))
+        whole = (slice(None), *map(slice, sizes))
+        return Restoration(
+            stream.values,
+            assembled(hidden, grid, patch)[whole][..., 0],
+            assembled(truth.masked_scatter(masked[..., None], found.to(truth.dtype)), grid, patch)[whole],
+        )
 
     def _alone(self, name: str, stream: Stream) -> Read:
         """One modality through its encoder and the lower blocks."""

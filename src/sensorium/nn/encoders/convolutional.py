@@ -7,7 +7,7 @@ import abc
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .tower import Features, Tower
+from .tower import Features, Tower, check_one_size
 
 
 class ConvTower(Tower):
@@ -28,6 +28,7 @@ class ConvTower(Tower):
         """The last feature map."""
 
     def forward(self, values: Float[Tensor, "n h w c"], lengths: Int[Tensor, "n"]) -> Features:
+        check_one_size(values, lengths)
         found = self.maps(self.values(values).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         n, high, wide, width = found.shape
         counts = lengths.new_full((n,), high * wide)

@@ -63,7 +63,7 @@ class Values(PatchTarget):
     """All values of a patch alike (MAE, He et al. 2021, arXiv:2111.06377)."""
 
     def _statistics(self, cut: Float[Tensor, "n t p"], channels: int) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(cut, dim=-1, keepdim=True)
+        mean, variance = _moments(cut, -1)
         return mean, (variance + _EPS).sqrt()
 
 
@@ -79,7 +79,7 @@ class ChannelValues(PatchTarget):
         self.register_buffer("std", torch.tensor(std, device="cpu"), persistent=False)
 
     def _statistics(self, cut: Float[Tensor, "n t p"], channels: int) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(cut.unflatten(-1, (-1, channels)), dim=-2, keepdim=True)
+        mean, variance = _moments(cut.unflatten(-1, (cut.shape[-1] // channels, channels)), -2)
         whole = [*cut.shape[:-1], cut.shape[-1] // channels, channels]
         return mean.expand(whole).flatten(-2), (variance.sqrt() + _EPS).expand(whole).flatten(-2)
 
@@ -88,3 +88,9 @@ class ChannelValues(PatchTarget):
 
     def _unscaled(self, values: Float[Tensor, "n *s c"]) -> Float[Tensor, "n *s c"]:
         return (values - self.get_buffer("mean")) / self.get_buffer("std")
+
+
+def _moments(x: Float[Tensor, "*m p"], axis: int) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance along an axis, which stays; torch's own warns of empty batches."""
+    mean = x.mean(axis, keepdim=True)
+    return mean, (x - mean).square().sum(axis, keepdim=True) / max(x.shape[axis] - 1, 1)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from ..heads.pooling import Pooling
 from ...core.errors import ConfigError
+from ..heads.pooling import Pooling
+from ..layers.linear import Linear
 from ..layers.masks import Mask
 from ..layers.packing import dense
 from ..layers.transformer import Transformer
 from .stems import patches
-from .tower import Features, Tower
+from .tower import Features, Tower, check_one_size
 
 
 class PatchEmbedding(nn.Module):
@@ -47,7 +48,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.patch, self.width, self.lead = patch, width, prefix + registers
         self.values = values if values is not None else nn.Identity()
-        self.project = nn.Linear(math.prod(patch) * channels, width, bias=bias)
+        self.project = Linear(math.prod(patch) * channels, width, bias=bias)
         self.positions = positions
         self.prefix = nn.Parameter(torch.randn(prefix, width) * 0.02) if prefix else None
         self.registers = nn.Parameter(torch.randn(registers, width) * 0.02) if registers else None
@@ -58,43 +59,37 @@ class PatchEmbedding(nn.Module):
         """The number of whole patches along each axis."""
         return tuple(size // p for size, p in zip(values.shape[1:-1], self.patch, strict=True))
 
-    def patches(
+    def parts(
         self, values: Float[Tensor, "n *s c"], masked: Bool[Tensor, "n t"] | None = None
-    ) -> Float[Tensor, "n t d"]:
-        """The patches with their positions, without leading tokens."""
+    ) -> tuple[Float[Tensor, "l d"], Float[Tensor, "n t d"]]:
+        """The leading tokens, the same for every segment, and the patches, all with their positions."""
         x = self.project(patches(self.whole(values), self.patch))
         if masked is not None and self.mask_token is not None:
             x = torch.where(masked[..., None], self.mask_token.to(x.dtype), x)
-        return x if self.positions is None else x + self._table(self.grid(values))[-x.shape[1] :]
+        prefix = self.prefix
+        if self.positions is not None:
+            table, lead = self.positions(self.grid(values)), 0 if prefix is None else len(prefix)
+            prefix, x = None if prefix is None else prefix + table[:lead], x + table[lead:]
+        leading = [part for part in (prefix, self.registers) if part is not None]
+        return torch.cat([x.new_zeros(0, self.width), *leading]), x
 
     def whole(self, values: Float[Tensor, "n *s c"]) -> Float[Tensor, "n *s c"]:
         """The values as the network sees them: brought to its range, without what is no whole patch."""
-        sizes = (g * p for g, p in zip(self.grid(values), self.patch, strict=True))
-        return self.values(values[slice(None), *map(slice, sizes)])
+        return self.values(self.cropped(values))
 
-    def leading(self, grid: tuple[int, ...]) -> Float[Tensor, "l d"]:
-        """The leading tokens with their positions."""
-        parts = []
-        if self.prefix is not None:
-            table = self._table(grid)[: len(self.prefix)] if self.positions is not None else 0
-            parts.append(self.prefix + table)
-        if self.registers is not None:
-            parts.append(self.registers)
-        return torch.cat(parts) if parts else self.project.weight.new_zeros(0, self.width)
+    def cropped(self, values: Shaped[Tensor, "n *s c"]) -> Shaped[Tensor, "n *s c"]:
+        """The values without what is no whole patch."""
+        sizes = (g * p for g, p in zip(self.grid(values), self.patch, strict=True))
+        return values[slice(None), *map(slice, sizes)]
 
     def forward(
         self, values: Float[Tensor, "n *s c"], masked: Bool[Tensor, "n t"] | None = None
     ) -> Float[Tensor, "n t d"]:
-        x = self.patches(values, masked)
-        return self.dropout(self.join(self.leading(self.grid(values)), x))
+        return self.dropout(self.join(*self.parts(values, masked)))
 
     def join(self, leading: Float[Tensor, "l d"], x: Float[Tensor, "n t d"]) -> Float[Tensor, "n s d"]:
         """Leading tokens before those of each segment."""
         return torch.cat([leading.to(x.dtype).expand(len(x), -1, -1), x], dim=1) if len(leading) else x
-
-    def _table(self, grid: tuple[int, ...]) -> Float[Tensor, "p d"]:
-        assert self.positions is not None
-        return self.positions(grid)
 
 
 class PatchTower(Tower):
@@ -128,6 +123,7 @@ class PatchTower(Tower):
         lengths: Int[Tensor, "n"],
         masked: Bool[Tensor, "n t"] | None = None,
     ) -> Features:
+        check_one_size(values, lengths)
         return self.read(self.embedding(values, masked), self.embedding.grid(values))
 
     def visible(self, values: Float[Tensor, "n *s c"], masked: Bool[Tensor, "n t"]) -> Features:
@@ -137,9 +133,12 @@ class PatchTower(Tower):
         embedding, grid = self.embedding, self.embedding.grid(values)
         counts = (~masked).sum(1).unique().tolist()
         if len(counts) > 1:
-            raise ConfigError(f"as many patches of each segment must be visible, found {counts[0]} to {counts[-1]}")
-        seen = embedding.patches(values)[~masked].unflatten(0, (len(masked), *(counts or masked.shape[1:])))
-        return self.read(embedding.join(embedding.leading(grid), seen), grid)
+            raise ConfigError(
+                f"as many patches of each segment must be visible, found {counts[0]} to {counts[-1]}"
+            )
+        leading, x = embedding.parts(values)
+        seen = x[~masked].unflatten(0, (len(masked), *(counts or masked.shape[1:])))
+        return self.read(embedding.join(leading, seen), grid)
 
     def read(self, x: Float[Tensor, "n t d"], grid: tuple[int, ...]) -> Features:
         """Tokens, leading ones among them, through the blocks."""

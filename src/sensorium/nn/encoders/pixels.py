@@ -47,6 +47,12 @@ class Pixels(nn.Module):
         numbers = values.to(torch.promote_types(wanted, torch.float32))
         return (numbers * _row(self.scale, numbers) + _row(self.shift, numbers)).to(wanted)
 
+    def undo(self, numbers: Float[Tensor, "*s c"]) -> UInt8[Tensor, "*s c"]:
+        """The bytes that come nearest to such numbers."""
+        wide = numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+        values = (wide - _row(self.shift, wide)) / _row(self.scale, wide)
+        return values.round().clamp(0, 255).to(torch.uint8)
+
 
 def split_places(
     values: UInt8[Tensor, "n t b"], patch: int

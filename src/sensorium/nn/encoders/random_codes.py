@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ...core.product import linear
 from ...core.random import uniform
 
 
@@ -23,7 +24,7 @@ class RandomCodes(nn.Module):
         seeds = torch.tensor([seed, seed + 1], device="cpu")
         projection, codes = (2 * uniform(seeds, width * max(patch_width, entries)) - 1).unbind()
         projection = projection[: width * patch_width].unflatten(0, (width, patch_width))
-        codes = torch.erfinv(codes[: width * entries]).unflatten(0, (entries, width))
+        codes = torch.erfinv(codes[: width * entries] + 2**-24).unflatten(0, (entries, width))
         self.register_buffer("projection", projection, persistent=False)
         self.register_buffer("codes", F.normalize(codes, dim=-1), persistent=False)
 
@@ -34,5 +35,5 @@ class RandomCodes(nn.Module):
 
     def forward(self, cut: Float[Tensor, "*m p"]) -> Int[Tensor, "*m"]:
         """One number for each patch."""
-        projected = F.linear(cut, self.get_buffer("projection").to(cut.dtype))
-        return F.linear(projected, self.get_buffer("codes").to(cut.dtype)).argmax(-1)
+        projected = linear(cut, self.get_buffer("projection").to(cut.dtype))
+        return linear(projected, self.get_buffer("codes").to(cut.dtype)).argmax(-1)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
+from ..layers.linear import Linear
 
 
 def patches(values: Float[Tensor, "n *s c"], patch: Sequence[int]) -> Float[Tensor, "n t p"]:
@@ -24,7 +25,9 @@ def patches(values: Float[Tensor, "n *s c"], patch: Sequence[int]) -> Float[Tens
     return values.reshape(n, *split, c).permute(order).reshape(n, tokens, math.prod(patch) * c)
 
 
-def assembled(cut: Float[Tensor, "n t p"], grid: Sequence[int], patch: Sequence[int]) -> Float[Tensor, "n *s c"]:
+def assembled(
+    cut: Float[Tensor, "n t p"], grid: Sequence[int], patch: Sequence[int]
+) -> Float[Tensor, "n *s c"]:
     """The grid of values that was cut into these ``patches``, of which there are ``grid`` along each axis."""
     axes = len(grid)
     order = [0, *(part for axis in range(1, axes + 1) for part in (axis, axis + axes)), 2 * axes + 1]
@@ -49,7 +52,7 @@ class LinearStem(Stem):
 
     def __init__(self, *, patch: list[int], channels: int, width: int) -> None:
         super().__init__(patch=patch, channels=channels, width=width)
-        self.project = nn.Linear(math.prod(patch) * channels, width)
+        self.project = Linear(math.prod(patch) * channels, width)
 
     def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
         return self.project(patches(values, self.patch))
@@ -86,7 +89,7 @@ class ConvStem(Stem):
             for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:])
-        self.project = nn.Linear(width, width)
+        self.project = Linear(width, width)
 
     def forward(self, values: Float[Tensor, "n *s c"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n t d"]:
         n = values.shape[0]

@@ -5,15 +5,15 @@ Legend: n segments, t tokens of the longest, m real tokens in all, d width.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
 from ..heads.pooling import Pool
+from ..layers.linear import Linear
 from ..layers.masks import causal as left_to_right
 from ..layers.masks import padding
-from ..layers.packing import packing, ragged_positions
+from ..layers.packing import packing, ragged_positions, real_places
 from ..layers.transformer import Transformer
 from .tower import Features, Tower
 
@@ -44,7 +44,7 @@ class TokenEmbedding(nn.Module):
         self.kind = nn.Embedding(types, width) if types else None
         self.norm = norm if norm is not None else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(width, project) if project is not None else nn.Identity()
+        self.project = Linear(width, project) if project is not None else nn.Identity()
         for table in (self.token, self.position, *([self.kind] if self.kind is not None else [])):
             nn.init.normal_(table.weight, std=0.02)
 
@@ -102,4 +102,4 @@ class TokenTower(Tower):
 
 def real_tokens(ids: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n t"]:
     """True where a token is no padding."""
-    return torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    return real_places(lengths, ids.shape[1])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
+
+from ...core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,12 @@ class Tower(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, values: Tensor, lengths: Int[Tensor, "n"]) -> Features: ...
+
+
+def check_one_size(values: Shaped[Tensor, "n t ..."], lengths: Int[Tensor, "n"]) -> None:
+    """Raise ConfigError for segments that are filled up, where what fills them would be read like the rest."""
+    if bool((lengths != values.shape[1]).any()):
+        raise ConfigError(
+            f"this tower reads segments of one size: found {int(lengths.min())} to {int(lengths.max())} along "
+            "the first axis: prepare them to one size, or give one at a time"
+        )

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ...core.errors import DataError
 from ...core.random import seed_of, uniform
-from ..heads.pooling import Pool
+from ..heads.pooling import Pooling
 from ..layers.convolved_positions import ConvolvedPositions
+from ..layers.linear import Linear
 from ..layers.masks import padding
 from ..layers.packing import Packing, packing
 from ..layers.transformer import Transformer
@@ -42,7 +43,7 @@ class WaveTower(Tower):
         stem: WaveStem,
         positions: ConvolvedPositions,
         trunk: Transformer,
-        pool: Pool,
+        pool: Pooling,
         norm_in: nn.Module | None = None,
         norm_out: nn.Module | None = None,
         augment: SpecAugment | None = None,
@@ -54,7 +55,7 @@ class WaveTower(Tower):
         super().__init__()
         self.stem, self.positions, self.trunk, self.pool, self.augment = stem, positions, trunk, pool, augment
         self.norm_stem = nn.LayerNorm(stem.width, eps=eps)
-        self.project = nn.Linear(stem.width, trunk.width)
+        self.project = Linear(stem.width, trunk.width)
         self.norm_in = norm_in if norm_in is not None else nn.Identity()
         self.norm_out = norm_out if norm_out is not None else nn.Identity()
         self.dropout_frames, self.dropout = nn.Dropout(dropout_frames), nn.Dropout(dropout)
@@ -93,8 +94,9 @@ class WaveTower(Tower):
         place = _places(frames)
         x = self.dropout_frames(self.project(local))
         if self.augment is not None:
-            if hidden is not None:
-                x = self.augment.hide(x, hidden)
+            x = self.augment.hide(
+                x, torch.zeros(len(x), dtype=torch.bool, device=x.device) if hidden is None else hidden
+            )
             if self.training and seed is not None and self.augment.active:
                 x = self.augment.blank(x, seed, place.owners(x.device))
         x = x + place.pack(self.positions(place.pad(x)))

@@ -18,6 +18,7 @@ from ..heads.pooling import Pool
 from ..layers.attention import SelfAttention
 from ..layers.blocks import PreNorm
 from ..layers.feed_forward import MLP
+from ..layers.linear import Linear
 from ..layers.masks import Mask
 from ..layers.norms import LayerNorm
 from ..layers.packing import dense
@@ -46,7 +47,7 @@ class GridEmbedding(nn.Module):
         super().__init__()
         self.patch, self.width = patch, width
         self.values = values if values is not None else nn.Identity()
-        self.project = nn.Linear(patch[0] * patch[1] * channels, width)
+        self.project = Linear(patch[0] * patch[1] * channels, width)
         self.norm = LayerNorm(width=width, eps=eps)
 
     def forward(
@@ -65,7 +66,7 @@ class Merge(nn.Module):
     def __init__(self, *, width: int) -> None:
         super().__init__()
         self.norm = LayerNorm(width=4 * width)
-        self.project = nn.Linear(4 * width, 2 * width, bias=False)
+        self.project = Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x: Float[Tensor, "n y x d"]) -> Float[Tensor, "n v u e"]:
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
@@ -116,7 +117,7 @@ class WindowTower(Tower):
     def _initialise(self) -> None:
         for name, parameter in self.stages.named_parameters():
             if name.endswith("weight") and parameter.ndim == 2 and "relative" not in name:
-                nn.init.trunc_normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 

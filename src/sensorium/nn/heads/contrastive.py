@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..layers.linear import Linear
+
 
 class ContrastiveHead(nn.Module):
     """Mean of the real tokens, normalised and projected by one linear map per modality (CLIP, arXiv:2103.00020).
@@ -20,7 +22,7 @@ class ContrastiveHead(nn.Module):
     def __init__(self, *, width: int, embedding: int, names: Sequence[str]) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.project = nn.ModuleDict({name: nn.Linear(width, embedding, bias=False) for name in names})
+        self.project = nn.ModuleDict({name: Linear(width, embedding, bias=False) for name in names})
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     @property

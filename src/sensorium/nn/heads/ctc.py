@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..layers.linear import Linear
+
 
 class CTCHead(nn.Module):
     """Logits over ``vocabulary`` tokens, one of which is the blank, by one linear map after ``dropout``."""
@@ -12,7 +14,7 @@ class CTCHead(nn.Module):
     def __init__(self, *, width: int, vocabulary: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(width, vocabulary)
+        self.project = Linear(width, vocabulary)
 
     def forward(self, rows: Float[Tensor, "m d"]) -> Float[Tensor, "m vocabulary"]:
         return self.project(self.dropout(rows))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...core.product import linear
 from ..layers.activations import activation as by_name
+from ..layers.linear import Linear
 from ..layers.norms import LayerNorm
 
 
@@ -21,7 +22,7 @@ class LanguageHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "*m d"], embedding: Float[Tensor, "v d"]
     ) -> Float[Tensor, "*m v"]:
-        return F.linear(self.norm(features), embedding)
+        return linear(self.norm(features), embedding)
 
 
 class MaskedLanguageHead(nn.Module):
@@ -42,7 +43,7 @@ class MaskedLanguageHead(nn.Module):
     ) -> None:
         super().__init__()
         embedding = width if embedding is None else embedding
-        self.dense = nn.Linear(width, embedding)
+        self.dense = Linear(width, embedding)
         self.activation = by_name(activation)
         self.norm = LayerNorm(width=embedding, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
@@ -50,4 +51,4 @@ class MaskedLanguageHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "*m d"], embedding: Float[Tensor, "v e"]
     ) -> Float[Tensor, "*m v"]:
-        return F.linear(self.norm(self.activation(self.dense(features))), embedding, self.bias)
+        return linear(self.norm(self.activation(self.dense(features))), embedding, self.bias)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..layers.linear import Linear
 from ..layers.masks import everything
 from ..layers.packing import dense
 from ..layers.transformer import Transformer
@@ -37,10 +38,10 @@ class PatchDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.leading = leading
-        self.embed = nn.Linear(features, trunk.width, bias=bias)
+        self.embed = Linear(features, trunk.width, bias=bias)
         self.mask_token = nn.Parameter(torch.randn(trunk.width) * 0.02)
         self.positions, self.trunk, self.norm = positions, trunk, norm
-        self.project = nn.Linear(trunk.width, patch_width)
+        self.project = Linear(trunk.width, patch_width)
 
     def forward(
         self,

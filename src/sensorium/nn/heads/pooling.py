@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..layers.activations import activation as by_name
+from ..layers.linear import Linear
 
 
 class FirstToken(nn.Module):
@@ -30,7 +31,7 @@ class LastToken(nn.Module):
 
 
 class MeanToken(nn.Module):
-    """The mean of all tokens but the first ``skip``."""
+    """The mean of all tokens but the first ``skip``; zero where there are no more."""
 
     def __init__(self, *, skip: int = 0) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class MeanToken(nn.Module):
             place = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[segment]
             rows, segment = rows[place >= self.skip], segment[place >= self.skip]
         total = rows.new_zeros(len(lengths), rows.shape[1]).index_add(0, segment, rows)
-        return total / (lengths - self.skip)[:, None]
+        return total / (lengths - self.skip).clamp(min=1)[:, None]
 
 
 class Joined(nn.Module):
@@ -84,7 +85,7 @@ class Pool(Pooling):
         super().__init__()
         self.width, self.select = width, select
         self.norm = norm if norm is not None else nn.Identity()
-        linear = nn.Linear(width if inner is None else inner, width)
+        linear = Linear(width if inner is None else inner, width)
         self.dense = nn.Sequential(linear, by_name(activation)) if dense else nn.Identity()
 
     def forward(self, rows: Float[Tensor, "m d"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:

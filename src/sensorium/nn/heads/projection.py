@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..layers.activations import activation as by_name
+from ..layers.linear import Linear
 
 
 class LinearProjection(nn.Module):
@@ -13,7 +14,7 @@ class LinearProjection(nn.Module):
 
     def __init__(self, *, width: int, embedding: int, bias: bool = False) -> None:
         super().__init__()
-        self.project = nn.Linear(width, embedding, bias=bias)
+        self.project = Linear(width, embedding, bias=bias)
 
     def forward(self, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n e"]:
         return self.project(pooled)
@@ -24,9 +25,9 @@ class MLPProjection(nn.Module):
 
     def __init__(self, *, width: int, embedding: int, activation: str = "relu") -> None:
         super().__init__()
-        self.up = nn.Linear(width, embedding)
+        self.up = Linear(width, embedding)
         self.activation = by_name(activation)
-        self.down = nn.Linear(embedding, embedding)
+        self.down = Linear(embedding, embedding)
 
     def forward(self, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n e"]:
         return self.down(self.activation(self.up(pooled)))

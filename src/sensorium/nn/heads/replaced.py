@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..layers.activations import activation as by_name
+from ..layers.linear import Linear
 
 
 class ReplacedTokenHead(nn.Module):
@@ -13,9 +14,9 @@ class ReplacedTokenHead(nn.Module):
 
     def __init__(self, *, width: int, activation: str = "gelu") -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
         self.activation = by_name(activation)
-        self.project = nn.Linear(width, 1)
+        self.project = Linear(width, 1)
 
     def forward(self, features: Float[Tensor, "m d"]) -> Float[Tensor, "m"]:
         return self.project(self.activation(self.dense(features)))[:, 0]

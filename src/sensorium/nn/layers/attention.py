@@ -15,6 +15,7 @@ from ...core.errors import ConfigError
 from .cache import KVCache
 from .flex import attend_blocks, pays
 from .fused import FusedLinear
+from .linear import Linear
 from .masks import Mask
 from .packing import Packing
 
@@ -47,12 +48,13 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
+        _check_biases(biases)
         self.scale, self.dropout = scale, dropout
         whole, shared = self.heads * self.head_width, self.groups * self.head_width
         self.qkv = FusedLinear(
             width=width, parts=[whole, shared, shared], biased=[part in biases for part in "qkv"]
         )
-        self.out = nn.Linear(whole, width, bias="o" in biases)
+        self.out = Linear(whole, width, bias="o" in biases)
         self.rotary, self.relative = rotary, relative
         self.norm_query, self.norm_key = norm_query, norm_key
 
@@ -92,13 +94,14 @@ class CrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
+        _check_biases(biases)
         self.scale = scale
         whole, shared = self.heads * self.head_width, self.groups * self.head_width
-        self.q = nn.Linear(width, whole, bias="q" in biases)
+        self.q = Linear(width, whole, bias="q" in biases)
         self.kv = FusedLinear(
             width=context_width, parts=[shared, shared], biased=[part in biases for part in "kv"]
         )
-        self.out = nn.Linear(whole, width, bias="o" in biases)
+        self.out = Linear(whole, width, bias="o" in biases)
 
     def forward(
         self,
@@ -137,8 +140,10 @@ def attend(
         scale=scale,
         enable_gqa=q_bhte.shape[1] != k_bgse.shape[1],
     )
-    # Without rows torch's kernel forgets the bias, which must have a gradient on every rank or on none.
-    return y_bhte if len(q_bhte) or bias is None else y_bhte + bias.sum()
+    if len(q_bhte):
+        return y_bhte
+    # Without rows torch's kernel forgets what is added, which must have a gradient on every rank or on none.
+    return sum((added.sum() for added in (bias, mask.bias) if added is not None), y_bhte)
 
 
 def _places(q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Int[Tensor, "#b t *axes"]:
@@ -156,3 +161,8 @@ def _heads(width: int, heads: int, groups: int | None, head_width: int | None) -
     if groups < 1 or heads % groups:
         raise ConfigError(f"{heads} heads of queries cannot share {groups} heads of keys and values equally")
     return heads, groups, width // heads if head_width is None else head_width
+
+
+def _check_biases(biases: str) -> None:
+    if not set(biases) <= set("qkvo"):
+        raise ConfigError(f"attention has biases of the projections qkvo, found {biases!r}")

@@ -1,7 +1,7 @@
 """How attention, feed-forward and norms are put together: four placements of the norms in the literature.
 
-Each block is built from Specs of its parts; ``norm`` and ``branch`` (a LayerScale, say) are built once for each
-place where one stands. ``drop_path`` leaves a layer out for whole sequences in training.
+``norm`` and ``branch`` are Specs, built once for each place where one stands; ``branch`` (a LayerScale, say) changes
+what is added to the stream. ``drop_path`` is how often that is left out, for whole sequences, in training.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ...core.errors import ConfigError
 from ...core.spec import Spec
 from .attention import SelfAttention
 from .cache import KVCache
@@ -44,6 +45,8 @@ class Block(nn.Module, abc.ABC):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ConfigError(f"drop_path must be at least 0 and below 1, found {drop_path}")
         for place in self.norms:
             setattr(self, place, norm.build())
         self.attention, self.feed_forward = attention, feed_forward
@@ -61,15 +64,9 @@ class Block(nn.Module, abc.ABC):
         cache: KVCache | None = None,
     ) -> Float[Tensor, "m d"]: ...
 
-    def _attended(
-        self, x: Float[Tensor, "m d"], packing: Packing, mask: Mask, cache: KVCache | None
-    ) -> Float[Tensor, "m d"]:
-        return self._dropped(self.branch_attention(self.attention(x, packing, mask, cache)), packing)
-
-    def _fed(self, x: Float[Tensor, "m d"], packing: Packing, kind: Kind) -> Float[Tensor, "m d"]:
-        return self._dropped(self.branch_feed_forward(self.feed_forward(x, kind)), packing)
-
-    def _dropped(self, x: Float[Tensor, "m d"], packing: Packing) -> Float[Tensor, "m d"]:
+    def _added(self, branch: nn.Module, x: Float[Tensor, "m d"], packing: Packing) -> Float[Tensor, "m d"]:
+        """What of a layer's result is added to the stream."""
+        x = branch(x)
         return drop_path(x, packing, self.rate) if self.training and self.rate > 0 else x
 
 
@@ -81,8 +78,10 @@ class PreNorm(Block):
     def forward(
         self, x: Tensor, packing: Packing, mask: Mask, kind: Kind = 0, cache: KVCache | None = None
     ) -> Tensor:
-        x = x + self._attended(self.norm_attention(x), packing, mask, cache)
-        return x + self._fed(self.norm_feed_forward(x), packing, kind)
+        attended = self.attention(self.norm_attention(x), packing, mask, cache)
+        x = x + self._added(self.branch_attention, attended, packing)
+        fed = self.feed_forward(self.norm_feed_forward(x), kind)
+        return x + self._added(self.branch_feed_forward, fed, packing)
 
 
 class PostNorm(Block):
@@ -93,8 +92,10 @@ class PostNorm(Block):
     def forward(
         self, x: Tensor, packing: Packing, mask: Mask, kind: Kind = 0, cache: KVCache | None = None
     ) -> Tensor:
-        x = self.norm_attention(x + self._attended(x, packing, mask, cache))
-        return self.norm_feed_forward(x + self._fed(x, packing, kind))
+        attended = self.attention(x, packing, mask, cache)
+        x = self.norm_attention(x + self._added(self.branch_attention, attended, packing))
+        fed = self.feed_forward(x, kind)
+        return self.norm_feed_forward(x + self._added(self.branch_feed_forward, fed, packing))
 
 
 class Sandwich(Block):
@@ -105,8 +106,10 @@ class Sandwich(Block):
     def forward(
         self, x: Tensor, packing: Packing, mask: Mask, kind: Kind = 0, cache: KVCache | None = None
     ) -> Tensor:
-        x = x + self.norm_attended(self._attended(self.norm_attention(x), packing, mask, cache))
-        return x + self.norm_fed(self._fed(self.norm_feed_forward(x), packing, kind))
+        attended = self.norm_attended(self.attention(self.norm_attention(x), packing, mask, cache))
+        x = x + self._added(self.branch_attention, attended, packing)
+        fed = self.norm_fed(self.feed_forward(self.norm_feed_forward(x), kind))
+        return x + self._added(self.branch_feed_forward, fed, packing)
 
 
 class Parallel(Block):
@@ -118,7 +121,8 @@ class Parallel(Block):
         self, x: Tensor, packing: Packing, mask: Mask, kind: Kind = 0, cache: KVCache | None = None
     ) -> Tensor:
         normed = self.norm(x)
-        return x + self._attended(normed, packing, mask, cache) + self._fed(normed, packing, kind)
+        attended = self._added(self.branch_attention, self.attention(normed, packing, mask, cache), packing)
+        return x + attended + self._added(self.branch_feed_forward, self.feed_forward(normed, kind), packing)
 
 
 def block(

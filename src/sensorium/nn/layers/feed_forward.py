@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .activations import activation as by_name
 from .fused import FusedLinear
+from .linear import Linear, linear_then
 
 
 class MLP(nn.Module):
@@ -26,13 +27,14 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.up = nn.Linear(width, hidden, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
         self.activation = by_name(activation)
         self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int = 0) -> Float[Tensor, "m d"]:
-        return self.down(self.dropout(self.activation(self.up(x))))
+        hidden = linear_then(self.up, self.activation, x)
+        return self.down(self.dropout(hidden))
 
 
 class GatedMLP(nn.Module):
@@ -42,7 +44,7 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.gate_up = FusedLinear(width=width, parts=[hidden, hidden], biased=[bias, bias])
         self.activation = by_name(activation)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int = 0) -> Float[Tensor, "m d"]:
         gate, up = self.gate_up(x).chunk(2, dim=-1)

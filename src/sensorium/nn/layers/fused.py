@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
+from ...core.product import linear
 
 
 class FusedLinear(nn.Module):
@@ -31,7 +31,7 @@ class FusedLinear(nn.Module):
         nn.init.uniform_(self.weight, -1 / math.sqrt(width), 1 / math.sqrt(width))
 
     def forward(self, x: Float[Tensor, "*m d"]) -> Float[Tensor, "*m e"]:
-        return F.linear(x, self.weight, self._whole_bias())
+        return linear(x, self.weight, self._whole_bias())
 
     def _whole_bias(self) -> Tensor | None:
         if self.bias is None or all(self.biased):

@@ -20,7 +20,7 @@ class Packing:
     sequences: int
     length: int
 
-    def pad(self, rows: Float[Tensor, m * c]) -> Float[Tensor, "b t *c"]:
+    def pad(self, rows: Float[Tensor, "m *c"]) -> Float[Tensor, "b t *c"]:
         """The rows at their places, zeros elsewhere."""
         if self.index is not None:
             rows = rows.new_zeros(self.sequences * self.length, *rows.shape[1:]).index_copy(
@@ -28,7 +28,7 @@ class Packing:
             )
         return rows.unflatten(0, (self.sequences, self.length))
 
-    def pack(self, padded: Float[Tensor, "b t *c"]) -> Float[Tensor, m * c]:
+    def pack(self, padded: Float[Tensor, "b t *c"]) -> Float[Tensor, "m *c"]:
         """The rows back from their places."""
         flat = padded.flatten(0, 1)
         return flat if self.index is None else flat[self.index]
@@ -39,6 +39,11 @@ class Packing:
             torch.arange(self.sequences * self.length, device=device) if self.index is None else self.index
         )
         return places // max(self.length, 1)
+
+
+def real_places(lengths: Int[Tensor, "n"], longest: int) -> Bool[Tensor, "n t"]:
+    """True where a place of ``longest`` is no padding."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
 def packing(real: Bool[Tensor, "b t"]) -> Packing:

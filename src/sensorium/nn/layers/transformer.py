@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from ...core.errors import ConfigError
 from ...core.spec import Spec
 from .cache import KVCache
+from .fused import FusedLinear
 from .masks import Mask
 from .packing import Packing
 
 
 class Transformer(nn.Module):
-    """``depth`` blocks made from one Spec. ``drop_path`` is the rate of the last block; it grows linearly from 0."""
+    """``depth`` blocks made from one Spec of a ``Block``.
+
+    ``drop_path`` is the rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first.
+    """
 
     def __init__(self, *, width: int, depth: int, block: Spec, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -28,13 +32,13 @@ class Transformer(nn.Module):
 
     def _initialise(self) -> None:
         """Small normal weights; what writes to the residual stream is scaled down by depth (GPT-2)."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("weight") and parameter.ndim == 2:
-                writes = name.endswith(("out.weight", "down.weight"))
-                spread = parameter.shape[1] ** -0.5 * ((2 * self.depth) ** -0.5 if writes else 1.0)
-                nn.init.normal_(parameter, std=spread)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Linear | FusedLinear):
+                writes = name.endswith(("out", "down"))
+                spread = layer.weight.shape[1] ** -0.5 * ((2 * self.depth) ** -0.5 if writes else 1.0)
+                nn.init.normal_(layer.weight, std=spread)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(
         self,
