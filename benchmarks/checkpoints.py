@@ -1,9 +1,8 @@
 """Opening checkpoints of full size with random weights: time and peak memory against transformers.
 
-Each measurement is a process of its own: it imports the library, then opens the checkpoint (network and weights, no
-preprocessing) and reads every weight once, which is when mapped files come into memory. Time is that of opening and
-reading; memory is the most that the process held beyond what it held after the import. Files are in the page cache for
-both.
+Each measurement is a process of its own: it imports its library, then opens the checkpoint (network and weights, no
+preprocessing) and reads every weight once, which is when mapped files come into memory. Time is that of opening, and of
+both; memory is the most that the process held beyond what it held after the import. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -11,88 +10,100 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import figure, limit_threads, load, save, table
+import torch
+from common import figure, limit_threads, load, once, save, table
+from torch import nn
 
 FAMILIES = {
-    "CLIP ViT-B/32": ("CLIPModel", "CLIPConfig", {}),
-    "SigLIP base": ("SiglipModel", "SiglipConfig", {}),
-    "wav2vec 2.0 base": ("Wav2Vec2ForCTC", "Wav2Vec2Config", {}),
+    "CLIP ViT-B/32": ("CLIPModel", "CLIPConfig"),
+    "SigLIP base": ("SiglipModel", "SiglipConfig"),
+    "wav2vec 2.0 base": ("Wav2Vec2ForCTC", "Wav2Vec2Config"),
 }
-
+SIDES = ("ours", "transformers")
 WHAT = ("seconds", "with every weight read", "of the processor", "MB")
 
-MAKE = """
-import sys, torch, transformers
-cls, config, folder = sys.argv[1:]
-torch.manual_seed(0)
-getattr(transformers, cls)(getattr(transformers, config)()).save_pretrained(folder)
-"""
 
-OPEN = {
-    "ours": """
-from pathlib import Path
-from sensorium.public import open_network
-from sensorium.weights.family import Folder
-from sensorium.recipes import find
-import safetensors.torch
-find.families()
-def opened(folder): return open_network(Folder(Path(folder)))[1]
-""",
-    "transformers": """
-import transformers
-from transformers import {cls} as Model
-def opened(folder): return Model.from_pretrained(folder)
-""",
-}
+def make(name: str, folder: str) -> None:
+    """For a process of its own: write a checkpoint with random weights."""
+    import transformers
 
-RUN = """
-import ctypes, json, sys, time
-import torch
-{how}
-def held(field):
-    for line in open("/proc/self/status"):
-        if line.startswith(field): return int(line.split()[1]) / 1024
-open("/proc/self/clear_refs", "w").write("5")
-before = held("VmRSS")
-started, cpu = time.perf_counter(), time.process_time()
-network = opened(sys.argv[1])
-opened_in = time.perf_counter() - started
-total = sum(float(p.detach().double().abs().sum() if p.numel() < 65536 else sum(c.double().abs().sum() for c in p.detach().flatten().split(65536))) for p in network.parameters())
-spent, worked = time.perf_counter() - started, time.process_time() - cpu
-print(json.dumps({{"seconds": opened_in, "with every weight read": spent, "of the processor": worked, "MB": held("VmHWM") - before, "sum": total}}))
-"""
+    cls, config = FAMILIES[name]
+    torch.manual_seed(0)
+    getattr(transformers, cls)(getattr(transformers, config)()).save_pretrained(folder)
 
 
-def run(code: str, *arguments: str) -> str:
-    # The peers' folder, if there is one on the path, may hold a torchvision that does not fit a CPU.
+def opener(side: str, name: str) -> Callable[[str], nn.Module]:
+    """What opens a folder, with all that it needs imported."""
+    if side == "transformers":
+        import transformers
+
+        return getattr(transformers, FAMILIES[name][0]).from_pretrained
+    import safetensors.torch  # noqa: F401  what opening would import
+
+    from sensorium.public import open_network
+    from sensorium.recipes import find
+    from sensorium.weights.family import Folder
+
+    find.families()
+    return lambda folder: open_network(Folder(Path(folder)))[1]
+
+
+def measured(side: str, name: str, folder: str) -> dict[str, float]:
+    """For a process of its own: open a checkpoint and read its weights."""
+    call = opener(side, name)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    held = megabytes("VmRSS")
+    opened = once(lambda: call(folder))
+    reading = once(lambda: sum(magnitude(parameter) for parameter in opened.result.parameters()))
+    return {
+        "seconds": opened.wall,
+        "with every weight read": opened.wall + reading.wall,
+        "of the processor": opened.cpu + reading.cpu,
+        "MB": megabytes("VmHWM") - held,
+        "sum": reading.result,
+    }
+
+
+def magnitude(parameter: nn.Parameter) -> float:
+    """The sum of absolute values, in pieces that need no memory worth counting."""
+    return sum(float(piece.double().abs().sum()) for piece in parameter.detach().flatten().split(65_536))
+
+
+def megabytes(field: str) -> float:
+    (found,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found) / 1024
+
+
+def in_a_process(*arguments: str) -> Any:
+    command = [sys.executable, __file__, "--child", json.dumps(arguments)]
+    # A folder of peers on the path may hold a torchvision that does not fit a CPU.
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=clean)
+    done = subprocess.run(command, capture_output=True, text=True, env=clean)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(name: str, times: int) -> dict[str, Any]:
-    cls, config, _ = FAMILIES[name]
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in OPEN}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
-        run(MAKE, cls, config, folder)
+        in_a_process("make", name, folder)
         for turn in range(times):
-            for side in list(OPEN)[:: 1 if turn % 2 == 0 else -1]:
-                code = RUN.format(how=OPEN[side].format(cls=cls))
-                found[side].append(json.loads(run(code, folder).splitlines()[-1]))
-    sums = {side: rows[0]["sum"] for side, rows in found.items()}
-    # Counted positions are no parameters of ours, and weight-normed convolutions are the same on both sides.
-    assert abs(sums["ours"] - sums["transformers"]) <= 1e-6 * sums["transformers"], sums
-    record: dict[str, Any] = {"sum of all weights": sums}
+            for side in SIDES[:: 1 if turn % 2 == 0 else -1]:
+                found[side].append(in_a_process(side, name, folder))
+    ours, theirs = (found[side][0]["sum"] for side in SIDES)
+    assert abs(ours - theirs) <= 1e-6 * theirs, (ours, theirs)
+    record: dict[str, Any] = {}
     for what in WHAT:
-        mine, others = ([row[what] for row in found[side]] for side in OPEN)
+        mine, others = ([row[what] for row in found[side]] for side in SIDES)
         record[what] = {
             "ours": figure(mine),
             "transformers": figure(others),
@@ -106,17 +117,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="one run of CLIP; nothing is written")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
+    if arguments.child:
+        what, name, folder = json.loads(arguments.child)
+        print(json.dumps(make(name, folder) if what == "make" else measured(what, name, folder)))
+        return
     before = load()
     names = list(FAMILIES)[: 1 if arguments.quick else None]
     found = {name: measure(name, 1 if arguments.quick else arguments.times) for name in names}
     rows = [
-        (f"{name}: {what}", *(one[what][side]["value"] for side in ("ours", "transformers", "theirs / ours")))
+        (f"{name}: {what}", *(one[what][side]["value"] for side in (*SIDES, "theirs / ours")))
         for name, one in found.items()
         for what in WHAT
     ]
-    table("opening a checkpoint", ("", "ours", "transformers", "theirs / ours"), rows)
+    table("opening a checkpoint", ("", *SIDES, "theirs / ours"), rows)
     if not arguments.quick:
         print(save("checkpoints", found, load_before=before))
 

@@ -1,8 +1,8 @@
 """CLIP training step: ViT-B/32, 224 pixels, captions of 18 tokens on average, fp32, against open_clip.
 
 Both sides have the same weights and see the same pictures and captions; embeddings and losses are asserted equal
-first. A step is forward, backward and AdamW (open_clip's as its training script makes it), without loading. open_clip pads
-captions to its context of 77, as its tokenizer does; ours computes the tokens that there are, which is exact.
+first. A step is forward, backward and AdamW (open_clip's as its training script makes it), without loading. open_clip
+pads captions to its context of 77, as its tokenizer does; ours computes the tokens that there are, which is exact.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 The matrix written out is what training code commonly does: all similarities at once, then cross-entropy in both
 directions, or the sigmoid of each, by torch's own product. The tiled one takes the product that ``core.product``
-finds fastest, which on processors of AMD is a good part of the difference. Both must give the same loss and gradients first. Times alternate (one, other,
-other, one); memory is the peak of a fresh process beyond what it held before the loss, gradients included.
+finds fastest, which on processors of AMD is a good part of the difference. Both must give the same loss and gradients
+first. Times alternate (one, other, other, one); memory is the peak of a fresh process beyond what it held before the
+loss, gradients included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Image embeddings of CLIP ViT-B/16, fp32, batches of 1, 8 and 32: against transformers, ONNX Runtime and OpenVINO.
 
 One run, the same weights and pictures, the same threads; outputs are asserted equal first. Sides take turns, and the
-order is reversed every other turn. transformers runs with its default attention (SDPA), plain and compiled; ONNX Runtime and
-OpenVINO run the graph that torch exports from transformers' model, with their default optimisations.
+order is reversed every other turn. transformers runs with its default attention (SDPA), plain and compiled; ONNX
+Runtime and OpenVINO run the graph that torch exports from transformers' model, with their default optimisations.
 """
 
 from __future__ import annotations

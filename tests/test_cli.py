@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorium import cli
+from sensorium import cli, zoo
 
 #: Verbs and their arguments: positional ones in capitals, what may be left out in brackets.
 #: Scripts of users rely on these: add, but do not rename or remove.
@@ -143,6 +143,21 @@ TRAIN = "--data texts.jsonl --out r --steps 1"
         ("demo --minutes 0.5", "--minutes must be at least 1"),
         ("demo --minutes nan", "--minutes must be at least 1"),
         ("world --out .", "expected an empty folder or a finished world"),
+        ("train dual --data texts.jsonl --out r --steps 1", "dual needs two towers or more"),
+        (f"train dual {TRAIN} --image nothing --text nothing", "nothing holds no model"),
+        (f"train clip:tiny {TRAIN} --image nothing", "only dual takes --image"),
+        (f"train unified:tiny {TRAIN} --lock ^towers.smell", "smell"),
+        ("convert nothing o", "nothing holds no model"),
+        ("convert file o", "file holds no model"),
+        (
+            "convert nothing o --to onnx",
+            "there is no layout 'onnx' (one of: open_clip, sensorium, transformers)",
+        ),
+        ("convert nothing o --to open-clip", "did you mean 'open_clip'?"),
+        ("convert nothing .", "expected a folder that is empty or not there yet"),
+        ("convert nothing file", "file: expected a folder that is empty or not there yet"),
+        ("zoo clp", "there is no family 'clp' (did you mean 'clip'?)"),
+        ("zoo clip --markdown", "--markdown is the table of all families: leave out clip"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -202,6 +217,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate RUN --data texts.jsonl --split tets", "no sample of the split 'tets'"),
         ("evaluate RUN --data texts.jsonl --template broken", "has no {} for the label"),
         ("train unified:tiny loading.batch=4 --data texts.jsonl --out RUN --steps 1", "was begun with"),
+        ("convert RUN o", "has no transformers layout (it has: none): save it as sensorium"),
+        ("convert RUN o --to open_clip", "has no open_clip layout"),
+        ("convert RUN RUN --to sensorium", "expected a folder that is empty or not there yet"),
+        ("convert RUN o --code nothing.py", "there is no file nothing.py"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -215,3 +234,54 @@ def test_a_run_can_be_asked_and_embedded(run: Path, here: Path, capsys: pytest.C
     cli.main(["embed", str(run), "--data", "texts.jsonl", "--out", "e.npy", "--modality", "text"])
     assert "8 embeddings of width" in " ".join(capsys.readouterr().err.split())
     assert (here / "e.keys.txt").read_text().split() == [str(i) for i in range(8)]
+
+
+def test_a_run_becomes_a_model_without_what_training_needs(run: Path, here: Path, capsys):
+    cli.main(["convert", str(run), "small/model", "--to", "sensorium"])
+    assert "small/model: written in the layout of sensorium" in capsys.readouterr().out
+    assert sorted(path.name for path in (here / "small" / "model").iterdir()) == [
+        "modalities",
+        "model.safetensors",
+        "spec.json",
+    ]
+    for model in (str(run), "small/model"):
+        cli.main(
+            [
+                "embed",
+                model,
+                "--data",
+                "texts.jsonl",
+                "--out",
+                f"{Path(model).name}.npy",
+                "--modality",
+                "text",
+            ]
+        )
+    assert (here / "run.npy").read_bytes() == (here / "model.npy").read_bytes()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_refused_conversion_writes_nothing(run: Path, capsys: pytest.CaptureFixture[str]):
+    for layout in ("transformers", "open_clip"):
+        mistake(["convert", str(run), "o", "--to", layout], capsys)
+        assert not Path("o").exists()
+
+
+def test_the_zoo_lists_every_family(capsys: pytest.CaptureFixture[str]):
+    cli.main(["zoo"])
+    shown = capsys.readouterr().out
+    for entry in zoo.entries():
+        assert re.search(rf"^{entry.recipe}\b", shown, re.M), entry.recipe
+
+
+def test_one_family_is_shown_whole(capsys: pytest.CaptureFixture[str]):
+    cli.main(["zoo", "clip"])
+    shown = " ".join(capsys.readouterr().out.split())
+    entry = next(entry for entry in zoo.entries() if entry.recipe == "clip")
+    for cell in (*zoo.COLUMNS, *entry.row()):
+        assert cell in shown
+
+
+def test_the_table_of_the_documentation_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]):
+    cli.main(["zoo", "--markdown"])
+    assert capsys.readouterr().out == zoo.markdown()

@@ -245,3 +245,61 @@ def test_embeddings_of_a_data_set(model, world, tmp_path):
         write_embeddings(model, str(world / "test.jsonl"), tmp_path / "f.npy")
     with pytest.raises(ConfigError, match=r"\.parquet or \.npy"):
         write_embeddings(model, str(world / "test.jsonl"), tmp_path / "f.csv")
+
+
+WORDS = [" ".join(["star", "red", "of", "seven", "blue"][: 1 + (7 * i) % 5]) * (1 + i % 3) for i in range(45)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
+def test_values_come_back_in_their_order_whatever_they_are_batched_with(model, batch_size):
+    """More of them than are sorted at a time, for small batches."""
+    vectors, features = (
+        model.embed(text=WORDS, batch_size=batch_size),
+        model.features(text=WORDS, batch_size=batch_size),
+    )
+    for row, text in enumerate(WORDS):
+        torch.testing.assert_close(vectors[row : row + 1], model.embed(text=text), atol=1e-5, rtol=0)
+        (alone,) = model.features(text=text)
+        torch.testing.assert_close(features[row], alone, atol=1e-4, rtol=0)
+
+
+def test_values_of_similar_length_are_read_together(model, monkeypatch):
+    """So that little is padding, where in the order given four in ten tokens are."""
+    lengths = [len(features) for features in model.features(text=WORDS)]
+    seen = []
+    read = model.network.read
+    monkeypatch.setattr(model.network, "read", lambda name, stream: seen.append(stream) or read(name, stream))
+    model.features(text=WORDS, batch_size=9)
+    assert [len(stream) for stream in seen] == [9] * 5
+
+    def padded(batches: list[list[int]]) -> float:
+        return 1 - sum(map(sum, batches)) / sum(len(lengths) * max(lengths) for lengths in batches)
+
+    assert padded([stream.lengths.tolist() for stream in seen]) < 0.2
+    assert padded([lengths[first : first + 9] for first in range(0, 45, 9)]) > 0.4
+
+
+def test_use_draws_nothing_and_changes_nothing(model, samples):
+    picture = next(part.value for part in samples[0].segments if part.modality == "image")
+    before, weights = torch.get_rng_state(), {n: t.clone() for n, t in model.network.state_dict().items()}
+    model.embed(image=[picture], batch_size=3)
+    model.features(text=WORDS[:3])
+    model.classify(["red", "blue"], image=picture)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "found none"),
+        ({"text": ["a"], "image": ["b"]}, r"found \['image', 'text'\]"),
+        ({"text": []}, r"text=\[\] holds nothing"),
+        ({"text": ["a"], "batch_size": 0}, "batch_size must be at least 1, found 0"),
+    ],
+)
+def test_values_that_cannot_be_batched(model, given, said):
+    with pytest.raises(ConfigError, match=said):
+        model.embed(**given)
+    with pytest.raises(ConfigError, match=said):
+        model.features(**given)

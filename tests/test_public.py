@@ -11,12 +11,15 @@ import torch
 from modalities import layouts
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 import sensorium as sm
+from sensorium import public
 from sensorium.core import CapabilityError, CheckpointError, ConfigError
 from sensorium.data.world import write_world
 from sensorium.run import Plan, train
+from sensorium.weights.write import write_tensors
 
 TEXTS = ["a red circle", "two green stars on the left of a small blue square", "x"]
 
@@ -35,6 +38,13 @@ def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)).save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    return folder
+
+
+def copied(checkpoint: Path, folder: Path, *but: str) -> Path:
+    for file in checkpoint.iterdir():
+        if file.name not in but:
+            (folder / file.name).write_bytes(file.read_bytes())
     return folder
 
 
@@ -169,8 +179,7 @@ def test_from_pictures_alone(recipe, world, pictures, tmp_path):
     ],
 )
 def test_a_wrong_config(change, error, said, checkpoint, tmp_path):
-    for file in checkpoint.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copied(checkpoint, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(error, match=said):
@@ -178,8 +187,7 @@ def test_a_wrong_config(change, error, said, checkpoint, tmp_path):
 
 
 def test_code_is_ignored_aloud(checkpoint, tmp_path):
-    for file in checkpoint.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copied(checkpoint, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.warns(UserWarning, match="never run"):
@@ -187,8 +195,134 @@ def test_code_is_ignored_aloud(checkpoint, tmp_path):
 
 
 def test_a_licence_is_said(checkpoint, tmp_path):
-    for file in checkpoint.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copied(checkpoint, tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     with pytest.warns(UserWarning, match="commercial"):
         sm.load(tmp_path)
+
+
+def test_what_else_a_config_says_is_written_again(checkpoint, tmp_path):
+    """In every section; what the model decides goes before what the file said."""
+    copied(checkpoint, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"logit_scale_init_value": 3.5, "initializer_factor": 0.5}
+    config["text_config"] |= {"bos_token_id": 7, "initializer_range": 0.25}
+    config["vision_config"] |= {"projection_dim": 99}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = sm.load(tmp_path)
+    assert model.spec.public["text_config"]["bos_token_id"] == 7
+    assert "hidden_size" not in model.spec.public["text_config"]
+    model.spec = model.spec.set("model.towers.text.trunk.block.attention.dropout", 0.25)
+    model.save_pretrained(tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert written["logit_scale_init_value"] == 3.5
+    assert written["initializer_factor"] == 0.5
+    assert written["text_config"]["bos_token_id"] == 7
+    assert written["text_config"]["initializer_range"] == 0.25
+    assert written["text_config"]["hidden_size"] == 32
+    assert written["text_config"]["attention_dropout"] == 0.25
+    assert written["vision_config"]["projection_dim"] == 99
+    model.save_pretrained(tmp_path / "open_clip", layout="open_clip")  # whose config has no such fields
+    assert "bos_token_id" not in (tmp_path / "open_clip" / "open_clip_config.json").read_text()
+
+
+def test_fields_of_both_sides_are_merged_section_by_section():
+    below = {"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {"g": 4}, "h": 5}
+    above = {"a": 10, "b": {"c": 20, "d": {"i": 30}}, "f": 40, "h": {"j": 50}}
+    merged = {"a": 10, "b": {"c": 20, "d": {"e": 3, "i": 30}}, "f": 40, "h": {"j": 50}}
+    assert public._merged(below, above) == merged
+
+
+def test_of_two_layouts_in_one_folder_the_one_of_transformers_is_read(checkpoint, tmp_path):
+    copied(checkpoint, tmp_path)
+    model = sm.load(checkpoint)
+    with torch.no_grad():
+        model.network.similarity.log_scale.zero_()
+    model.save_pretrained(tmp_path, layout="open_clip")
+    assert sm.load(tmp_path).network.scale > 10
+    (tmp_path / "config.json").unlink()
+    assert sm.load(tmp_path).network.scale == 1
+    model.save_pretrained(tmp_path / "own", layout="sensorium")
+    with pytest.raises(ConfigError, match="holds a model in our own layout, which load prefers"):
+        model.save_pretrained(tmp_path / "own", layout="transformers")
+
+
+def test_our_own_layout_goes_before_a_public_one(checkpoint, tmp_path):
+    copied(checkpoint, tmp_path)
+    assert public.is_public(tmp_path)
+    model = sm.load(checkpoint)
+    with torch.no_grad():
+        model.network.similarity.log_scale.zero_()
+    model.save_pretrained(tmp_path, layout="sensorium")
+    assert not public.is_public(tmp_path)
+    assert sm.load(tmp_path).network.scale == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "error", "said"),
+    [
+        ("config.json", {}, CapabilityError, "model_type: no recipe reads a config without it"),
+        ("config.json", {"model_type": "clipp"}, CapabilityError, r"reads 'clipp' \(did you mean 'clip'\?\)"),
+        ("config.json", [], CheckpointError, "expected a JSON object"),
+        ("config.json", {"model_type": 3}, ConfigError, "model_type: expected str, found 3"),
+        (
+            "open_clip_config.json",
+            {"model_cfg": {"vision_cfg": {"timm_model_name": "x"}, "text_cfg": {}}},
+            CapabilityError,
+            r"no recipe reads what is described in open_clip_config\.json",
+        ),
+    ],
+)
+def test_a_config_that_no_recipe_reads(name, config, error, said, tmp_path):
+    (tmp_path / name).write_text(json.dumps(config))
+    with pytest.raises(error, match=said):
+        sm.load(tmp_path)
+
+
+Q, K = (f"text_model.encoder.layers.0.self_attn.{part}_proj" for part in "qk")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda held: held.pop("logit_scale"), "1 tensor is missing: 'logit_scale'"),
+        (lambda held: held.update(extra=torch.zeros(1)), "1 tensor is not part of the model: 'extra'"),
+        (
+            lambda held: held.update({"logit_scale": torch.tensor(1, dtype=torch.int8)}),
+            r"'logit_scale' holds torch\.int8, expected floating-point numbers",
+        ),
+        (
+            lambda held: held.update({f"{Q}.weight": held[f"{K}.weight"][:16], f"{K}.weight": torch.zeros(48, 32)}),
+            r"q_proj\.weight' has shape \[16, 32\], expected \[32, 32\]",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_tensors(change, said, checkpoint, tmp_path):
+    copied(checkpoint, tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    change(held)
+    write_tensors(tmp_path, held)
+    with pytest.raises(CheckpointError, match=said):
+        sm.load(tmp_path)
+
+
+def test_a_file_that_was_cut_short(checkpoint, tmp_path):
+    copied(checkpoint, tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for length in (0, 7, 200, len(whole) - 1):
+        (tmp_path / "model.safetensors").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            sm.load(tmp_path)
+
+
+def test_shards_and_legacy_files_are_read_as_well(checkpoint, pictures, tmp_path):
+    expected = sm.load(checkpoint).embed(image=pictures)
+    for kind in ("shards", "legacy"):
+        (tmp_path / kind).mkdir()
+        folder = copied(checkpoint, tmp_path / kind, "model.safetensors")
+        held = load_file(checkpoint / "model.safetensors")
+        if kind == "shards":
+            assert len(write_tensors(folder, held, shard_bytes=20_000)) > 3
+        else:
+            torch.save(held, folder / "pytorch_model.bin")
+        assert torch.equal(sm.load(folder).embed(image=pictures), expected)

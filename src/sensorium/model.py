@@ -343,10 +343,6 @@ class Model:
         directory = Path(directory)
         layout = layout or (TRANSFORMERS if self.spec.family else _OWN)
         if layout != _OWN:
-            if (directory / "spec.json").is_file():
-                raise ConfigError(
-                    f"{directory} holds a model in our own layout, which load prefers: choose another"
-                )
             save_public(directory, self.spec, self.network, self.modalities, layout)
             return
         write_spec(directory, self.spec)

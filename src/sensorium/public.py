@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from .core import CapabilityError, Modality, Spec, nearest
+from .core import CapabilityError, ConfigError, Modality, Spec, nearest
 from .core.state import saved_tensors
 from .nn.architectures.network import Network
 from .nn.skeleton import Skeleton
 from .recipes import find
 from .weights.family import CONFIG, TRANSFORMERS, Family, Folder, write_files
 from .weights.write import SAFETENSORS, write_tensors
+
+
+_OWN = "spec.json"  # what says that a directory is in our own layout
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Opened:
 
 def is_public(directory: Path) -> bool:
     """Whether a directory holds the config of a public layout. A Spec of our own beside it goes first."""
-    return not (directory / "spec.json").is_file() and bool(_configs(directory))
+    return not (directory / _OWN).is_file() and bool(_configs(directory))
 
 
 def family_of(folder: Folder) -> Family:
@@ -92,14 +95,18 @@ def open_network(folder: Folder, dtype: torch.dtype = torch.float32) -> tuple[Sp
 def save_public(
     directory: Path, spec: Spec, network: nn.Module, modalities: Mapping[str, Modality], layout: str
 ) -> None:
-    """Write a network in a public layout. Raises CapabilityError where its family has none of that name."""
+    """Write a network in a public layout. Raises CapabilityError where its family has none of that name, ConfigError
+    for a directory with a model in our own layout, which would go first.
+    """
     family = find.family(spec.family, layout)
+    if (directory / _OWN).is_file():
+        raise ConfigError(f"{directory} holds a model in our own layout, which load prefers: choose another")
     public = family.keys(spec).save(
         {name: tensor.detach().cpu() for name, tensor in saved_tensors(network).items()}
     )
     directory.mkdir(parents=True, exist_ok=True)
     for modality in modalities.values():
-        modality.save(directory)
+        modality.publish(directory)
     write_tensors(directory, public, name=next(iter(family.weights_files), SAFETENSORS))
     write_files(directory, public_files(family, spec))
 

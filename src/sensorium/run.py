@@ -25,7 +25,7 @@ from .core import ConfigError, DataError, Modality, Sample, Spec
 from .core.system import System
 from .data.sources.open import open_source, open_sources, split_weight
 from .data.sources.source import Source
-from .evaluation import Answer, Caption, Retrieval, Task, evaluate
+from .evaluation import Answer, Caption, Reconstruct, Retrieval, Task, evaluate
 from .evaluation.report import write_report
 from .evaluation.report.folder import VALIDATION
 from .modalities import Text, standard
@@ -214,9 +214,14 @@ def _raws(name: str, modality: Modality, sources: Sequence[Source]) -> Iterator[
 def only_present(spec: Spec, present: Collection[str]) -> Spec:
     """The System without the encoders that the data does not need; towers stay as they are.
 
-    Raises ConfigError if the data has nothing that the model reads, or nothing to contrast.
+    Raises ConfigError if there is nothing to learn, or the data has nothing that the model reads or can contrast.
     """
     kept = {name: part for name, part in spec.modalities.items() if name in present}
+    if spec.contrastive is None and not spec.objectives:
+        raise ConfigError(
+            "this recipe has nothing to learn, neither objectives nor contrastive: "
+            "its tower can learn beside another, by the recipe dual"
+        )
     needed = 2 if spec.contrastive is not None and not spec.objectives else 1
     if len(kept) < needed:
         wants = (
@@ -267,7 +272,7 @@ def _validate(
 
     def validate(network: nn.Module) -> dict[str, Any]:
         model = Model(cast(Network, network), modalities, spec)
-        tasks: list[Task] = [Retrieval(limit=_VALIDATED)]
+        tasks: list[Task] = [Retrieval(limit=_VALIDATED), Reconstruct(limit=8)]
         if model.writes:
             tasks += [Caption(limit=8, max_new_tokens=32), Answer(limit=16)]
         found = evaluate(model, source, name=VALIDATION, tasks=tasks, limit=_VALIDATED, gallery=12)

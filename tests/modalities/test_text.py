@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modalities.strings import strings
+from transformers import AutoTokenizer
 
 from sensorium.core import CheckpointError, ConfigError, DataError
-from sensorium.modalities import Text
+from sensorium.modalities import PretrainedText, Text
 
 TEXTS = [
     "A red circle is left of a blue square.",
@@ -98,7 +100,7 @@ def test_special_tokens_in_the_training_texts_teach_nothing_special():
 
 FIT = """
 import random
-from sensorium.modalities import Text
+from sensorium.modalities import PretrainedText, Text
 draw = random.Random(0)
 words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 8))) for _ in range(500)]
 text = Text(vocabulary=1000)
@@ -243,3 +245,32 @@ def test_wrong_settings():
     for wrong in ({"vocabulary": 259}, {"max_tokens": 2}):
         with pytest.raises(ConfigError, match="Text"):
             Text(**wrong)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_others_find_the_same_tokens_in_what_is_published(lower, tmp_path):
+    """But for a sigma that ends a word, which only Python puts in lower case as Greeks do."""
+    text = Text(vocabulary=600, max_tokens=40, lower=lower)
+    texts = [one for one in strings(300) if one.strip() and not (lower and "\u03a3" in one)]
+    text.fit(texts[:200])
+    text.publish(tmp_path)
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), PretrainedText()
+    ours.load(tmp_path)
+    for one in texts:
+        expected = text.prepare(one)
+        assert theirs(one, truncation=True).input_ids == expected.tolist()
+        assert torch.equal(ours.prepare(one), expected)
+    assert (ours.pad, ours.bos, ours.eos, ours.mask) == (text.pad, text.bos, text.eos, text.mask)
+    assert (ours.cls, ours.sep) == (theirs.cls_token_id, theirs.sep_token_id) == (text.bos, text.eos)
+    first, types = ours.pair("red", "blue")
+    assert first.tolist() == theirs("red", "blue").input_ids
+    assert types.tolist() == [0] * (len(text.encode("red")) + 2) + [1] * (len(text.encode("blue")) + 1)
+
+
+def test_what_is_published_can_be_loaded_as_what_is_saved(tmp_path):
+    TEXT.publish(tmp_path)
+    again = Text(vocabulary=400)
+    again.load(tmp_path)
+    for one in [*TEXTS, "  A red\tcircle e\u0301 "]:
+        assert torch.equal(again.prepare(one), TEXT.prepare(one))
+        assert again.decode(again.prepare(one)) == TEXT.decode(TEXT.prepare(one))

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 
 from sensorium.core import Batch, Modality, Sample, Segment
+from sensorium.core.spec import Spec
 from sensorium.data.collate import collate
 from sensorium.data.item import Draws, prepare
 from sensorium.nn.architectures.unified import Unified
 from sensorium.nn.encoders.grid import GridEncoder
 from sensorium.nn.encoders.stems import ConvStem, LinearStem
 from sensorium.nn.encoders.tokens import TokenEncoder
-from sensorium.core.spec import Spec
 from sensorium.nn.layers.blocks import block
 from sensorium.nn.layers.feed_forward import ModalityExperts
 from sensorium.nn.layers.transformer import Transformer

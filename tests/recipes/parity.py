@@ -61,8 +61,10 @@ def _is_scale(name: str, tensor: Tensor) -> bool:
 
 def opened(model: PreTrainedModel, folder: Path) -> tuple[Spec, Any]:
     """The same model, by way of files, as a network of ours in float64."""
+    global page
     model.save_pretrained(folder)
     spec, network = open_network(Folder(folder), torch.float64)
+    page = spec.family or page  # a page may have several
     return spec, network.eval()
 
 

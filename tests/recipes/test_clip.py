@@ -18,7 +18,8 @@ def config(**changes) -> CLIPConfig:
     vision = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 3,
               "image_size": 40, "patch_size": 10}  # fmt: skip
     text = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "max_position_embeddings": 16, "eos_token_id": EOS, "pad_token_id": 1}  # fmt: skip
+            "num_attention_heads": 4, "max_position_embeddings": 16, "eos_token_id": EOS,
+            "pad_token_id": 1}  # fmt: skip
     return CLIPConfig(
         vision_config=vision | changes.get("vision", {}),
         text_config=text | changes.get("text", {}),

@@ -40,11 +40,11 @@ class Spare(LinearStem):
 
 
 class Statistics(LinearStem):
-    """Keeps what it learns in a buffer, as batch norm does."""
+    """Keeps what it learns in a buffer that is not saved."""
 
     def __init__(self, *, patch: list[int], channels: int, width: int) -> None:
         super().__init__(patch=patch, channels=channels, width=width)
-        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
         if self.training:

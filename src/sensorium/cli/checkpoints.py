@@ -62,10 +62,12 @@ def zoo(family: Free[str | None] = None, markdown: bool = False) -> None:
         for name, value in zip(listed.COLUMNS, known[family].row(), strict=True):
             console.print(f"{name:14} {value}", highlight=False, markup=False)
         return
+    if not console.is_terminal:  # whoever reads a pipe or a file wants whole rows
+        console.width = 250
     table = Table(box=None, pad_edge=False)
     shown = ("recipe", "system", "paper", "usual licence", "layouts", "parity")
     for column in shown:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "recipe", overflow="fold")
     for entry in entries:
         row = dict(zip(listed.COLUMNS, entry.row(), strict=True))
         table.add_row(*(row[column] for column in shown))

@@ -35,12 +35,12 @@ def evaluate_on(
     """Measure the model on one data set and leave the results in the run."""
     from ..data.sources.open import open_source
     from ..data.world import judge
-    from ..evaluation import Answer, Caption, Classify, Retrieval, Task, Withheld
+    from ..evaluation import Alike, Answer, Caption, Classify, Reconstruct, Retrieval, Task, Withheld
     from ..evaluation import evaluate as measure
     from ..modalities import standard
 
     source = open_source(data, modalities=standard() | dict(model.modalities), split=split)
-    tasks: list[Task] = [Retrieval(), Classify(templates=tuple(templates))]
+    tasks: list[Task] = [Retrieval(), Classify(templates=tuple(templates)), Alike(), Reconstruct()]
     if model.writes:
         tasks += [Caption(), Answer(), Withheld()]
     name = Path(data).stem
@@ -52,13 +52,14 @@ def evaluate_on(
     )
 
 
-def report(run: Path, console: Console, data: str, code: Sequence[str] = ()) -> None:
+def report(run: Path, console: Console, data: str, writes: bool, code: Sequence[str] = ()) -> None:
     """Write the report, and say where it is and what to type next."""
     from ..evaluation.report import Command, write_report
 
     path, asks = shlex.quote(str(run)), _commands(run, data, code)
+    ask = [Command("Ask it", asks["ask"])] if writes else []
     commands = [
-        Command("Ask it", asks["ask"]),
+        *ask,
         Command("Evaluate on other data", f"sensorium evaluate {path} --data DATA{_code(code)}"),
         Command("Embed a data set", asks["embed"]),
         Command("Use it from Python", f"python -ic 'import sensorium; model = sensorium.load(\"{run}\")'"),
@@ -70,11 +71,15 @@ def report(run: Path, console: Console, data: str, code: Sequence[str] = ()) -> 
 
 def say_next(console: Console, plan: Plan) -> None:
     from ..data.sources.open import split_weight
+    from ..model import read_spec
+    from ..nn.architectures.unified import Unified
 
     file = plan.recipe.partition(":")[0]
-    commands = _commands(plan.out, split_weight(plan.data[0])[0], [file] if file.endswith(".py") else [])
+    code = [file] if file.endswith(".py") else []
+    commands = _commands(plan.out, split_weight(plan.data[0])[0], code)
+    asks = [commands["ask"]] if read_spec(plan.out, code).model.cls is Unified else []
     console.print("\ntrained. next:", highlight=False)
-    _print_lines(console, [commands["evaluate"], commands["ask"], commands["embed"]])
+    _print_lines(console, [commands["evaluate"], *asks, commands["embed"]])
 
 
 def _commands(run: Path, data: str, code: Sequence[str]) -> dict[str, str]:

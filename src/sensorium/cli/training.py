@@ -146,7 +146,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 6.0, seed: int = 0) -> 
     for place_, split in enumerate(("test", "compositional")):
         data = str(summary.manifests[split])
         evaluate_on(model, out, data, None, 500, (), first=place_ == 0, console=console)
-    report(out, console, str(summary.manifests["test"]))
+    report(out, console, str(summary.manifests["test"]), model.writes)
     console.print(f"all of it took {(time.monotonic() - started) / 60:.1f} minutes", highlight=False)
 
 

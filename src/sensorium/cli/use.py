@@ -44,7 +44,7 @@ def evaluate(
     model = load(run, code=code, device=device)
     for place, path in enumerate(data):
         evaluate_on(model, run, path, split, limit, template, first=place == 0, console=console)
-    report(run, console, data[0], code)
+    report(run, console, data[0], model.writes, code)
 
 
 def ask(

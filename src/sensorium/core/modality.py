@@ -74,6 +74,10 @@ class Modality(abc.ABC):
     def save(self, directory: Path) -> None:  # noqa: B027
         """Write what ``fit`` learnt into ``directory``; default: nothing."""
 
+    def publish(self, directory: Path) -> None:
+        """Write what others need to prepare values alike, beside a public checkpoint; default: what ``save`` writes."""
+        self.save(directory)
+
     def load(self, directory: Path) -> None:  # noqa: B027
         """Read back what ``save`` wrote; default: nothing."""
 

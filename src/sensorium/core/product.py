@@ -7,6 +7,7 @@ or place to torch's own choice. The choice depends on the processor alone, so th
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-
+_KERNELS = "128"
 #: Multiplications below which the longer way to oneDNN costs more than it saves.
 _WORTH = 1 << 21
 
@@ -48,24 +49,35 @@ def products(a: Float[Tensor, "n m d"], b: Float[Tensor, "n e d"]) -> Float[Tens
 
 
 class _Linear(torch.autograd.Function):
-    """All three products of a linear layer by oneDNN."""
+    """All three products of a linear layer by oneDNN.
+
+    It prepares a kernel for every number of rows anew (3 ms, and a megabyte), and batches of real tokens have another
+    number each: rows of zeros fill it up to one of 16 numbers between powers of two.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return one_dnn(x, weight, bias)
+        filled = _filled(x)
+        ctx.save_for_backward(filled, weight)
+        return one_dnn(filled, weight, bias)[: len(x)]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        gradient = gradient.contiguous()
+        filled = _filled(gradient.contiguous())
         return (
-            one_dnn(gradient, weight.T, None) if for_x else None,
-            one_dnn(gradient.T, x.T, None) if for_weight else None,
+            one_dnn(filled, weight.T, None)[: len(gradient)] if for_x else None,
+            one_dnn(filled.T, x.T, None) if for_weight else None,
             gradient.sum(0) if for_bias else None,
         )
+
+
+def _filled(rows: Tensor) -> Tensor:
+    step = 1 << max(len(rows).bit_length() - 5, 0)
+    short = -len(rows) % step
+    return F.pad(rows, (0, 0, 0, short)) if short else rows
 
 
 def one_dnn(
@@ -96,11 +108,18 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 @cache
 def one_dnn_is_faster(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this is a processor of AMD with AVX-512, and this torch has oneDNN."""
-    return (
+    """Whether this is a processor of AMD with AVX-512, and this torch has oneDNN.
+
+    If so, oneDNN is told to keep fewer kernels than the thousand it would, unless the environment says how many.
+    """
+    faster = (
         torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and cpuinfo.is_file()
         and "AuthenticAMD" in cpuinfo.read_text()
     )
+    if faster:
+        for kept in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+            os.environ.setdefault(kept, _KERNELS)
+    return faster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -170,6 +171,30 @@ class Text(Modality):
     def save(self, directory: Path) -> None:
         """Write ``tokenizer.json``, in the format of the `tokenizers` library."""
         (directory / "tokenizer.json").write_text(self._fitted().to_str(pretty=True), encoding="utf-8")
+
+    def publish(self, directory: Path) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``, with which `transformers` and ``PretrainedText`` give
+        the same tokens (with ``lower``, all but those of a Greek sigma that ends a word). Where others look for the
+        tokens of a class and of a separator, they find ``bos`` and ``eos``.
+        """
+        from tokenizers import Tokenizer, normalizers, processors
+
+        tokens = Tokenizer.from_str(self._fitted().to_str())
+        own = [normalizers.NFC(), normalizers.Strip(), *([normalizers.Lowercase()] if self.lower else [])]
+        tokens.normalizer = normalizers.Sequence([*own, *([tokens.normalizer] if tokens.normalizer else [])])
+        tokens.post_processor = processors.TemplateProcessing(
+            single=f"{_BOS} $A {_EOS}",
+            pair=f"{_BOS} $A {_EOS} $B:1 {_EOS}:1",
+            special_tokens=[(name, tokens.token_to_id(name)) for name in (_BOS, _EOS)],
+        )
+        named = {"pad": _PAD, "bos": _BOS, "eos": _EOS, "mask": _MASK, "cls": _BOS, "sep": _EOS}
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": self.max_tokens,
+            **{f"{role}_token": token for role, token in named.items()},
+        }
+        (directory / "tokenizer.json").write_text(tokens.to_str(pretty=True), encoding="utf-8")
+        (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
     def load(self, directory: Path) -> None:
         """Read ``tokenizer.json``. Raises CheckpointError if it is missing or damaged."""

@@ -1,8 +1,8 @@
 """Any towers, paired: each keeps the weights it has, and learns to meet the others in a dot product.
 
 The pairing of pretrained towers is that of LiT (Zhai et al. 2022, arXiv:2111.07991), which locks the image tower
-(``--lock '^towers.image'``); more than two modalities bound to one are ImageBind (Girdhar et al. 2023, arXiv:2305.05665;
-``contrastive.anchor=image``).
+(``--lock '^towers.image'``); more than two modalities bound to one are ImageBind (Girdhar et al. 2023,
+arXiv:2305.05665; ``contrastive.anchor=image``).
 """
 
 from __future__ import annotations

@@ -85,8 +85,13 @@ class Rule:
 
     def read(self, found: Names, names: Sequence[str], shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Our tensor, contiguous; what needs no change stays in the file, what is put together is read in place."""
-        if len(names) == 1 or self.change is not SAME:
-            return self.into([found[name] for name in names]).to(dtype).contiguous()
+        if self.change is not SAME:  # read, not mapped: the original is gone when this returns
+            read = [torch.empty(found.shape(name), dtype=dtype) for name in names]
+            for name, place in zip(names, read, strict=True):
+                found.copy_into(name, place)
+            return self.into(read).contiguous()
+        if len(names) == 1:
+            return found[names[0]].to(dtype).contiguous()
         whole = torch.empty(shape, dtype=dtype)
         parts = whole.split([found.shape(name)[0] for name in names])
         for name, part in zip(names, parts, strict=True):

@@ -44,7 +44,8 @@ class NativeEmbedding(nn.Module):
         self, squares: Float[Tensor, "m p p c"], places: Int[Tensor, "m 2"], lengths: Int[Tensor, "n"]
     ) -> Float[Tensor, "m d"]:
         x = self.project(self.values(squares).flatten(1))
-        return x + self._positions(places, lengths) if len(x) else x
+        # Without rows the table is read all the same: its gradient must be there on every rank or on none.
+        return x + (self._positions(places, lengths) if len(x) else self.positions((1, 1))[:0])
 
     def _positions(self, places: Int[Tensor, "m 2"], lengths: Int[Tensor, "n"]) -> Float[Tensor, "m d"]:
         """The vector of each place; a grid has one row and column more than the largest place in it."""
