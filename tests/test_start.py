@@ -76,7 +76,7 @@ def test_recipes_of_this_package(here: Path):
     assert resolve("clip:tiny") == Start(clip("tiny"))
     assert resolve("clip").spec == clip()
     (here / "clip").mkdir()
-    assert resolve("clip:tiny").spec == clip("tiny")  # ./clip is the folder
+    assert resolve("clip").spec == clip()  # ./clip is the folder
     with pytest.raises(ConfigError, match="clip holds no model"):
         resolve("./clip")
 

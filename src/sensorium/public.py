@@ -20,7 +20,6 @@ from .recipes import find
 from .weights.family import CONFIG, TRANSFORMERS, Family, Folder, write_files
 from .weights.write import SAFETENSORS, write_tensors
 
-
 _OWN = "spec.json"  # what says that a directory is in our own layout
 
 

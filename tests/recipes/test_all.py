@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium import zoo
 from sensorium.core import ConfigError, Sample, Segment, Spec
 from sensorium.core.state import saved_tensors
 from sensorium.core.system import System
@@ -159,12 +158,6 @@ def test_a_card_says_everything(name: str):
 def test_a_page_says_whose_work_it_is_and_where_it_is_in_the_docs(name: str):
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", page(name).__doc__ or "")
     assert f"../src/sensorium/recipes/{name}.py" in (DOCS / "field-map.md").read_text()
-
-
-def test_the_table_in_the_docs_is_that_of_the_cards():
-    """`make parity` writes it."""
-    assert (DOCS / "zoo.md").read_text() == zoo.markdown()
-    assert all(f"| {name} |" in zoo.markdown() for name in CARDS)
 
 
 def test_no_two_families_claim_the_same_checkpoints():

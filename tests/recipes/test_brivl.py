@@ -12,7 +12,7 @@ from rich.console import Console
 import sensorium as sm
 from sensorium.core import CapabilityError, ConfigError
 from sensorium.data.world import write_world
-from sensorium.recipes.brivl import CARD, SIZES, brivl
+from sensorium.recipes.brivl import SIZES, brivl
 from sensorium.recipes.efficientnet import efficientnet
 from sensorium.recipes.roberta import roberta
 from sensorium.run import Plan, train
@@ -74,7 +74,3 @@ def test_sizes(size: str):
     assert towers["image"].tower.grids == grids
     with pytest.raises(ConfigError, match="brivl has no size"):
         brivl("huge")
-
-
-def test_the_card_says_that_there_are_no_weights():
-    assert not CARD.public

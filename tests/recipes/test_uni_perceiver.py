@@ -13,7 +13,7 @@ from rich.console import Console
 import sensorium as sm
 from sensorium.core import ConfigError
 from sensorium.data.world import write_world
-from sensorium.recipes.uni_perceiver import CARD, SIZES, uni_perceiver
+from sensorium.recipes.uni_perceiver import SIZES, uni_perceiver
 from sensorium.run import Plan, train
 
 SMALL = ("loading.batch=16", "model.trunk.depth=2")
@@ -47,7 +47,3 @@ def test_sizes(size: str):
     assert {encoder.width for encoder in network.encoders.values()} == {width}
     with pytest.raises(ConfigError, match="uni_perceiver has no size"):
         uni_perceiver("huge")
-
-
-def test_the_card_says_that_there_are_no_weights():
-    assert not CARD.public

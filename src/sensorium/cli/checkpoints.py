@@ -65,7 +65,7 @@ def zoo(family: Free[str | None] = None, markdown: bool = False) -> None:
     if not console.is_terminal:  # whoever reads a pipe or a file wants whole rows
         console.width = 250
     table = Table(box=None, pad_edge=False)
-    shown = ("recipe", "system", "paper", "usual licence", "layouts", "parity")
+    shown = ("recipe", "system", "usual licence", "layouts", "parity")
     for column in shown:
         table.add_column(column, no_wrap=column == "recipe", overflow="fold")
     for entry in entries:

@@ -46,7 +46,6 @@ CARD = Card(
     paper="Fei et al. 2021, arXiv:2110.14378",
     licence="none: no public weights",
     preparation="that of EfficientNet; a vocabulary learnt from your texts",
-    public=False,
 )
 
 

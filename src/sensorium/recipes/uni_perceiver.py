@@ -40,7 +40,6 @@ CARD = Card(
     paper="Zhu et al. 2021, arXiv:2112.01522",
     licence="none: no weights that this reads",
     preparation="our own; a vocabulary learnt from your texts",
-    public=False,
 )
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """``title`` and ``paper`` (authors, year, id), ``licence`` of the usual public weights, some ``examples`` of hub
-    ids, what ``preparation`` is reproduced, and what a checkpoint becomes. ``public`` False: there are no public
-    weights, and parity is that of the parts.
+    """``title`` and ``paper`` (authors, year, id; several divided by semicolons), ``licence`` of the usual public
+    weights, what ``preparation`` is reproduced, and some ``examples`` of hub ids.
     """
 
     title: str
@@ -17,4 +16,3 @@ class Card:
     licence: str
     preparation: str
     examples: tuple[str, ...] = ()
-    public: bool = True

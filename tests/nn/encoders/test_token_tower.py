@@ -103,3 +103,32 @@ def test_without_types_all_are_of_the_first():
 def test_more_tokens_than_places():
     with pytest.raises(ConfigError, match=r"9 tokens .* 8 places"):
         tower()(torch.zeros(1, 9, dtype=torch.long), torch.tensor([9]))
+
+
+def test_an_embedding_is_a_sum_then_a_norm_then_a_map():
+    torch.manual_seed(0)
+    made = TokenEmbedding(
+        vocabulary=VOCABULARY, width=5, length=8, types=2, norm=LayerNorm(width=5, eps=0.1), project=WIDTH
+    ).double()
+    flat, places, types = ids().flatten(), torch.arange(7).repeat(4), ids(1).flatten() % 2
+    x = made.token.weight[flat] + made.position.weight[places] + made.kind.weight[types]
+    normed = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 0.1).sqrt()
+    expected = normed @ made.project.weight.T + made.project.bias
+    torch.testing.assert_close(made(flat, places, types), expected, **CLOSE)
+
+
+def test_the_last_norm_is_that_of_rows_and_of_what_is_pooled():
+    net, norm = tower(causal=True), LayerNorm(width=WIDTH, eps=0.5).double()
+    before = net(ids(), LENGTHS)
+    net.norm_out = norm
+    after = net(ids(), LENGTHS)
+    torch.testing.assert_close(after.rows, norm(before.rows), **CLOSE)
+    torch.testing.assert_close(after.pooled, norm(before.pooled), **CLOSE)
+
+
+def test_no_texts_reach_every_parameter():
+    net = tower(types=2).train()
+    found = net(ids()[:0], LENGTHS[:0])
+    assert found.rows.shape == found.pooled.shape == (0, WIDTH)
+    found.pooled.sum().backward()
+    assert not [name for name, parameter in net.named_parameters() if parameter.grad is None]

@@ -34,6 +34,14 @@ def test_formula(name: str):
         torch.testing.assert_close(activation(name)(X), ACT2FN[name](X), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_gradient(name: str):
+    x = (X + 0.03).requires_grad_()  # no kink of relu
+    assert torch.autograd.gradcheck(activation(name), (x,))
+    with torch.no_grad():
+        assert torch.equal(activation(name)(x), activation(name)(x.detach()))
+
+
 def test_an_unknown_name():
     with pytest.raises(ConfigError, match=r"no activation 'gleu' \(did you mean 'gelu'\?\)"):
         activation("gleu")

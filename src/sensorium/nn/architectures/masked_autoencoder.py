@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ...core.batch import Batch
-from ...core.outputs import Embedding, Outputs, PatchPrediction, Restoration
+from ...core.outputs import Outputs, PatchPrediction, Restoration
 from ...core.spec import Spec
 from ..encoders.patch_masking import PatchMasking, shares
 from ..encoders.patch_targets import PatchTarget
@@ -48,10 +48,9 @@ class MaskedAutoencoder(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """Predictions of what is hidden of the segments that are to be corrupt."""
-        stream = batch.streams[self.name]
         if embed_only:
-            stream = stream.select(stream.content)
-            return Outputs({self.name: Embedding(self.embed(self.name, stream), stream.owner)})
+            return Outputs({self.name: self.contrasted(self.name, batch)})
+        stream = batch.streams[self.name]
         stream = stream.select(stream.corrupt)
         masked = self.masking(stream.seed, self.tower.embedding.grid(stream.values))
         return Outputs(masked_patches={self.name: self.predict(stream.values, masked)})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch
 from ...core.errors import CapabilityError, ConfigError
-from ...core.outputs import Embedding, Outputs, TokenPrediction
+from ...core.outputs import Outputs, TokenPrediction
 from ..encoders.patch_masking import PatchMasking, shares
 from ..encoders.patch_tower import PatchTower
 from ..encoders.stems import patches
@@ -54,13 +54,12 @@ class MaskedCodes(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """Predictions of the words of what is hidden of the segments that are to be corrupt."""
-        stream = batch.streams[self.name]
         if embed_only:
-            stream = stream.select(stream.content)
-            return Outputs({self.name: Embedding(self.embed(self.name, stream), stream.owner)})
+            return Outputs({self.name: self.contrasted(self.name, batch)})
         if self.targets is None:
             raise CapabilityError("this network has no targets: nothing says which word a hidden patch is")
-        stream, embedding = stream.select(stream.corrupt), self.tower.embedding
+        stream, embedding = batch.streams[self.name], self.tower.embedding
+        stream = stream.select(stream.corrupt)
         masked = self.masking(stream.seed, embedding.grid(stream.values))
         with torch.no_grad():
             words = self.targets(patches(embedding.whole(stream.values), embedding.patch)[masked])

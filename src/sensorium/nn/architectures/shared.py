@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError
-from ...core.outputs import Embedding, Outputs
+from ...core.outputs import Outputs
 from ..encoders.encoded import Encoder
 from ..encoders.tower import Features
 from ..heads.pooling import FirstToken
@@ -60,14 +60,15 @@ class Shared(Network):
         """The inverse temperature."""
         return self.similarity.scale
 
+    @property
+    def bias(self) -> Float[Tensor, ""] | None:
+        """What the sigmoid loss adds to scaled similarities."""
+        return self.similarity.bias
+
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """The embeddings of all content segments."""
-        found = {}
-        for name in self.encoders:
-            stream = batch.streams[name]
-            stream = stream.select(stream.content)
-            found[name] = Embedding(self.embed(name, stream), stream.owner)
-        return Outputs(embeddings=found, scale=self.scale, bias=self.similarity.bias)
+        found = {name: self.contrasted(name, batch) for name in self.encoders}
+        return Outputs(embeddings=found, scale=self.scale, bias=self.bias)
 
     def read(self, name: str, stream: Stream) -> Features:
         """Features of the special token and all others of each segment; the first of them stands for it."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch
 from ...core.errors import ConfigError
-from ...core.outputs import CodePrediction, Embedding, Outputs
+from ...core.outputs import CodePrediction, Outputs
 from ...core.random import seed_of, uniform
 from ..encoders.spec_augment import SpecAugment
 from ..encoders.wave_tower import WaveTower
@@ -55,9 +55,9 @@ class SpeechPretraining(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """Predictions for the hidden frames of the segments that are to be corrupt."""
-        stream = batch.streams[self.name]
         if embed_only:
-            return Outputs({self.name: Embedding(self.embed(self.name, stream), stream.owner)})
+            return Outputs({self.name: self.contrasted(self.name, batch)})
+        stream = batch.streams[self.name]
         stream = stream.select(stream.corrupt)
         local, frames = self._tower.local(stream.values, stream.lengths)
         masked = cast(SpecAugment, self._tower.augment).masked(stream.seed, frames)

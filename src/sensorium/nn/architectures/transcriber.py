@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError
-from ...core.outputs import Embedding, Outputs, Transcription
+from ...core.outputs import Outputs, Transcription
 from ..encoders.wave_tower import WaveTower
 from ..layers.packing import packing
 from .network import Network
@@ -32,9 +32,9 @@ class Transcriber(Network):
 
     def forward(self, batch: Batch, embed_only: bool = False) -> Outputs:
         """The recordings that have a transcript, each with its own: the first with the first of a sample's turn."""
-        sound, words = batch.streams[self.name], batch.streams[self.transcripts]
         if embed_only:
-            return Outputs({self.name: Embedding(self.embed(self.name, sound), sound.owner)})
+            return Outputs({self.name: self.contrasted(self.name, batch)})
+        sound, words = batch.streams[self.name], batch.streams[self.transcripts]
         sound, words = _paired(sound, words.select(words.target))
         logits, lengths = self.logits(sound)
         return Outputs(

@@ -25,10 +25,11 @@ class SelfAttention(nn.Module):
 
     ``groups`` heads of keys and values are shared by the ``heads`` of queries: equal numbers are plain multi-head,
     1 is multi-query (arXiv:1911.02150), others are grouped-query attention (arXiv:2305.13245). ``biases`` names the
-    projections that have one, of ``qkvo``. ``scale`` is that of the products; by default ``head_width ** -0.5``.
-    ``rotary`` turns queries and keys by their places; ``relative`` gives numbers to add to the products, for places
-    that lie on a grid (``mask.grid``). ``norm_query`` and ``norm_key`` see the
-    vectors of each head. ``dropout`` leaves out weights in training.
+    projections that have one, of ``qkvo``. ``scale`` multiplies the products of queries and keys; by default it is
+    ``head_width ** -0.5``. ``rotary`` turns queries and keys by their places (see ``Rotary``); ``relative`` gives
+    numbers to add to the products, for tokens that lie on a grid (see ``RelativeTable``). ``norm_query`` and
+    ``norm_key`` see the vectors of each head, before they are turned. ``dropout`` leaves out weights in training.
+    Raises ConfigError for a width, heads or biases that cannot be.
     """
 
     def __init__(
