@@ -32,6 +32,7 @@ from .modalities import Text, standard
 from .modalities.transcripts import Transcripts
 from .model import Model, build_modalities, read_spec, save_modalities, write_spec
 from .nn.architectures.network import Network
+from .nn.skeleton import Skeleton
 from .start import Start, load_files, resolve
 from .training.checkpoint import Checkpoints
 from .training.distributed import World
@@ -167,7 +168,7 @@ def _prepare(out: Path, ready: Ready, console: Console) -> None:
         if name not in ready.start.files:
             modality.fit(_raws(name, modality, [source for source, _ in sources]))
     final = follow_data(spec, modalities)
-    with torch.device("meta"):  # parts that do not fit are found before anything is written
+    with Skeleton():  # parts that do not fit are found before anything is written
         final.model.build()
     save_modalities(modalities, out / "modalities")
     held_out = ready.held_out

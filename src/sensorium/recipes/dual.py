@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from ..core.errors import ConfigError
 from ..core.spec import Spec
 from ..core.system import System
 from ..nn.architectures.towers import Towers
 from ..nn.heads.projection import LinearProjection
 from ..nn.heads.similarity import Similarity
+from ..nn.skeleton import Skeleton
 from ..objectives import Contrastive
 from ..training.optimizer import AdamW
 from ..training.settings import Loading
@@ -33,7 +32,7 @@ def dual(
         raise ConfigError(
             "dual pairs towers that exist: give two or more, such as --image MODEL --text MODEL"
         )
-    with torch.device("meta"):
+    with Skeleton():
         widths = {name: tower.build().pooled_width for name, tower in towers.items()}
     return Spec(
         System,

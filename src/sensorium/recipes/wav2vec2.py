@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
 from ..core.system import System
@@ -33,6 +31,7 @@ from ..nn.layers.drop_path import Dropout
 from ..nn.layers.feed_forward import MLP
 from ..nn.layers.norms import LayerNorm
 from ..nn.layers.transformer import Transformer
+from ..nn.skeleton import Skeleton
 from ..objectives import CTC, CodeContrast, CodeDiversity
 from ..training.optimizer import AdamW
 from ..training.settings import Loading
@@ -175,7 +174,7 @@ def _pretraining(config: Config, sound: Spec) -> Spec:
 def _system(
     network: Spec, sound: Spec, words: dict[str, Spec], losses: dict[str, Spec], corrupt: float = 0.0
 ) -> Spec:
-    with torch.device("meta"):
+    with Skeleton():
         least = network.tower.stem.build().field
     return Spec(
         System,
