@@ -18,7 +18,9 @@ from common import figure, figures, interleaved, limit_threads, load, peer, rati
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Stream
+from sensorium.core.state import saved_tensors
 from sensorium.public import open_network
+from sensorium.recipes import find
 from sensorium.training.distributed import World
 from sensorium.training.optimizer import AdamW
 from sensorium.training.step import Learner, Step
@@ -119,6 +121,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         keys, concept = tuple(map(str, range(arguments.batch))), torch.arange(arguments.batch)
         batch = Batch({"image": image, "text": stream(ids[:, :longest], lengths)}, keys, concept)
         difference = compare(theirs, ours, pixels, ids, batch)
+        give_back(ours, theirs)
+        assert compare(theirs, ours, pixels, ids, batch) == difference
         fused = Theirs(arguments.model, arguments.lr, fused=True)
         fused.model.load_state_dict(theirs.model.state_dict())
         run = partial(ours.step, batch)
@@ -137,6 +141,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             found[f"ours beside {name}, seconds"] = figure([one.wall for one in mine])
             found[f"times faster than {name}"] = ratios(mine, others)
     return found
+
+
+def give_back(ours: Ours, theirs: Theirs) -> None:
+    """Our export into open_clip's model: every key must be one of its own, and every one of its own be there."""
+    family = find.family("clip", "open_clip")
+    theirs.model.load_state_dict(family.keys(ours.spec).save(saved_tensors(ours.network)), strict=True)
 
 
 def compare(theirs: Theirs, ours: Ours, pixels: Tensor, ids: Tensor, batch: Batch) -> float:
