@@ -32,7 +32,7 @@ from ..training.trainer import Training
 from ..weights.config import Config
 from ..weights.family import Folder
 from ..weights.keymap import AnyRule, Drop, fused, layer, same, under
-from ._classes import TEXTS, written
+from ._classes import TEXTS, labels, written
 
 TOWER = "towers.text."
 #: What ``Text`` gives to the tokens that are no words: padding, beginning, end, mask.
@@ -182,6 +182,12 @@ def single(tower: Spec, names: list[str] | None = None, dropout: float = 0.0) ->
     return Spec(Single, name="text", tower=tower, head=head, labels=names, language="text")
 
 
+def sorter(config: Config, shape: Shape, tower: Spec) -> Spec:
+    """A tower with the head of classes that a public config describes."""
+    rate = config.take("classifier_dropout", float | None, None)
+    return single(tower, labels(config, TEXTS), shape.dropout if rate is None else rate)
+
+
 def system(
     family: str,
     network: Spec,
@@ -282,6 +288,20 @@ TOWER_KEYS: list[AnyRule] = [
     *under("encoder.layer.{i}.", "trunk.blocks.{i}.", BLOCK),
     *layer("pooler.dense", "pool.dense.0"),
 ]
+
+
+#: A head of classes in the names of ELECTRA and RoBERTa. Its first layer is what the pooler is elsewhere.
+CLASS_HEAD: list[AnyRule] = [
+    *layer("classifier.dense", f"{TOWER}pool.dense.0"),
+    *layer("classifier.out_proj", "head.project"),
+]
+
+
+def head_keys(spec: Spec, words: list[AnyRule], classes: list[AnyRule]) -> list[AnyRule] | None:
+    """The names of the head that a System's network has: of ``words``, or of ``classes``; None for a tower alone."""
+    if spec.model.cls is not Single:
+        return words
+    return None if spec.model.head is None else classes
 
 
 def config_file(

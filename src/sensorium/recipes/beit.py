@@ -26,7 +26,7 @@ from ..objectives import MaskedTokens
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, Drop, KeyMap, fuse, layer, same, under
+from ..weights.keymap import AnyRule, Drop, KeyMap, fuse, layer, prefixed, same, under
 from ._classes import labels, lone, written
 from ._masked import ALL_SPELLINGS, AROUND_ATTENTION, norm, pretraining, squares, token, trunk, trunk_fields
 from ._shared import PREPROCESSOR, picture, picture_size
@@ -197,13 +197,12 @@ def keys(spec: Spec) -> KeyMap:
         *layer("layernorm", "norm_out"),
         *layer("pooler.layernorm", "pool.norm"),
     ]
+    head = None
     if network.cls is MaskedCodes:
         head = [*layer("layernorm", "norm"), *layer("lm_head", "project")]
     elif network.head is not None:
         head = layer("classifier", "head.project")
-    else:
-        return KeyMap(under("", "towers.image.", rules), [*SPELLINGS, (r"^beit\.", "")])
-    return KeyMap([*under("beit.", "towers.image.", rules), *head], SPELLINGS)
+    return prefixed("beit", "towers.image.", rules, head, SPELLINGS)
 
 
 FAMILY = Family(

@@ -12,12 +12,10 @@ from typing import Any
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
 from ..nn.architectures.masked_words import MaskedWords
-from ..nn.architectures.single import Single
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, layer, same, under
-from ._classes import TEXTS, labels
+from ..weights.keymap import AnyRule, KeyMap, layer, prefixed, same
 from ._words import (
     SPELLINGS,
     TOWER,
@@ -26,11 +24,13 @@ from ._words import (
     config_file,
     fresh_masking,
     fresh_text,
+    head_keys,
     masked_words,
     opened_as,
     public_masking,
     public_text,
     single,
+    sorter,
     system,
     tied,
     unused,
@@ -74,8 +74,7 @@ def read(folder: Folder) -> Spec:
     elif kind == "Model":
         network = single(shape.tower("tanh"))
     else:
-        rate = config.take("classifier_dropout", float | None, None)
-        network = single(shape.tower("tanh"), labels(config, TEXTS), shape.dropout if rate is None else rate)
+        network = sorter(config, shape, shape.tower("tanh"))
     config.finish()
     return system("bert", network, public_text(folder, shape))
 
@@ -90,14 +89,8 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the heads."""
-    network = spec.model
-    if network.cls is Single and network.head is None:
-        return KeyMap(under("", TOWER, TOWER_KEYS), [*SPELLINGS, (r"^bert\.", "")])
-    spellings = [*SPELLINGS, (r"^(embeddings|encoder|pooler)\.", r"bert.\1.")]
-    tower = under("bert.", TOWER, TOWER_KEYS)
-    if network.cls is Single:
-        return KeyMap([*tower, *layer("classifier", "head.project")], spellings)
-    return KeyMap([*tower, *HEADS], spellings)
+    head = head_keys(spec, HEADS, layer("classifier", "head.project"))
+    return prefixed("bert", TOWER, TOWER_KEYS, head, SPELLINGS, "embeddings|encoder|pooler")
 
 
 HEADS: list[AnyRule] = [

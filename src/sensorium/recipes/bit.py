@@ -18,7 +18,7 @@ from ..nn.layers.convolution import rounded
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, layer, same, under
+from ..weights.keymap import AnyRule, KeyMap, layer, prefixed, same, under
 from ._classes import labels, lone, written
 from ._shared import PREPROCESSOR, picture
 
@@ -124,9 +124,8 @@ def keys(spec: Spec) -> KeyMap:
         *under("encoder.stages.{i}.layers.{j}.", "stages.{i}.{j}.", block),
         *layer("norm", "norm.0"),
     ]
-    if spec.model.head is None:
-        return KeyMap(under("", "towers.image.", tower), spellings=[(r"^bit\.", "")])
-    return KeyMap([*under("bit.", "towers.image.", tower), *layer("classifier.1", "head.project")])
+    head = None if spec.model.head is None else layer("classifier.1", "head.project")
+    return prefixed("bit", "towers.image.", tower, head)
 
 
 FAMILY = Family(

@@ -23,7 +23,7 @@ from ..nn.layers.transformer import Transformer
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, fused, layer, same, shaped, under
+from ..weights.keymap import AnyRule, KeyMap, fused, layer, prefixed, same, shaped, under
 from ._classes import labels, lone, written
 from ._shared import PREPROCESSOR, picture
 from ._vit import SPELLINGS, attention, attention_keys, embedding, embedding_keys, fields
@@ -175,7 +175,7 @@ def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the head."""
     tower = spec.model.tower
     width, gated = tower.trunk.width, tower.trunk.block.feed_forward.cls is GatedMLP
-    prefix = f"{REGISTERS if tower.embedding.registers else PLAIN}."
+    prefix = REGISTERS if tower.embedding.registers else PLAIN
     rules = [
         *embedding_keys(tower),
         same("embeddings.mask_token", "embedding.mask_token", shaped([1, -1], [-1])),
@@ -184,9 +184,8 @@ def keys(spec: Spec) -> KeyMap:
         *layer("layernorm", "norm_out"),
     ]
     spellings = [*SPELLINGS, (r"\.mlp\.down_proj\.", ".mlp.weights_out.")]
-    if spec.model.head is None:
-        return KeyMap(under("", "towers.image.", rules), [*spellings, (rf"^{prefix}", "")])
-    return KeyMap([*under(prefix, "towers.image.", rules), *layer("classifier", "head.project")], spellings)
+    head = None if spec.model.head is None else layer("classifier", "head.project")
+    return prefixed(prefix, "towers.image.", rules, head, spellings)
 
 
 BLOCK: list[AnyRule] = [

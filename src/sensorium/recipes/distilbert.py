@@ -11,11 +11,10 @@ from typing import Any
 
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
-from ..nn.architectures.single import Single
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, fused, layer, same, under
+from ..weights.keymap import AnyRule, KeyMap, fused, layer, prefixed, same, under
 from ._classes import TEXTS, labels
 from ._words import (
     EMBEDDING,
@@ -25,6 +24,7 @@ from ._words import (
     config_file,
     fresh_masking,
     fresh_text,
+    head_keys,
     masked_words,
     opened_as,
     public_masking,
@@ -107,12 +107,8 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the heads."""
-    network = spec.model
-    if network.cls is Single and network.head is None:
-        return KeyMap(under("", TOWER, TOWER_KEYS), [*SPELLINGS, (r"^distilbert\.", "")])
-    head = CLASS_HEAD if network.cls is Single else WORD_HEAD
-    spellings = [*SPELLINGS, (r"^(embeddings|transformer)\.", r"distilbert.\1.")]
-    return KeyMap([*under("distilbert.", TOWER, TOWER_KEYS), *head], spellings)
+    head = head_keys(spec, WORD_HEAD, CLASS_HEAD)
+    return prefixed("distilbert", TOWER, TOWER_KEYS, head, SPELLINGS, "embeddings|transformer")
 
 
 BLOCK: list[AnyRule] = [

@@ -17,7 +17,7 @@ from ..nn.layers.convolution import rounded
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, batch_norm, layer, same, under
+from ..weights.keymap import AnyRule, KeyMap, batch_norm, layer, prefixed, same, under
 from ._classes import labels, lone, written
 from ._shared import PREPROCESSOR, picture
 
@@ -178,9 +178,8 @@ def tower_fields(tower: Spec) -> dict[str, Any]:
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the head."""
     tower = [*tower_keys(), *_conv_norm("encoder.top_conv", "encoder.top_bn", "top")]
-    if spec.model.head is None:
-        return KeyMap(under("", "towers.image.", tower), spellings=[(r"^efficientnet\.", "")])
-    return KeyMap([*under("efficientnet.", "towers.image.", tower), *layer("classifier", "head.project")])
+    head = None if spec.model.head is None else layer("classifier", "head.project")
+    return prefixed("efficientnet", "towers.image.", tower, head)
 
 
 def tower_keys() -> list[AnyRule]:

@@ -13,15 +13,14 @@ from typing import Any
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
 from ..nn.architectures.replaced_tokens import ReplacedTokens
-from ..nn.architectures.single import Single
 from ..nn.heads.replaced import ReplacedTokenHead
 from ..objectives import MaskedTokens, ReplacedTokenDetection
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, Fresh, KeyMap, layer, same, under
-from ._classes import TEXTS, labels
+from ..weights.keymap import AnyRule, Fresh, KeyMap, layer, prefixed, same
 from ._words import (
+    CLASS_HEAD,
     SPELLINGS,
     TOWER,
     TOWER_KEYS,
@@ -29,11 +28,13 @@ from ._words import (
     config_file,
     fresh_masking,
     fresh_text,
+    head_keys,
     masked_words,
     opened_as,
     public_masking,
     public_text,
     single,
+    sorter,
     system,
     tied,
     unused,
@@ -113,8 +114,7 @@ def read(folder: Folder) -> Spec:
     elif kind == "Model":
         network = single(shape.tower())
     else:
-        rate = config.take("classifier_dropout", float | None, None)
-        network = single(shape.tower("gelu"), labels(config, TEXTS), shape.dropout if rate is None else rate)
+        network = sorter(config, shape, shape.tower("gelu"))
     config.finish()
     return system("electra", network, public_text(folder, shape))
 
@@ -129,12 +129,8 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the heads."""
-    network = spec.model
-    if network.cls is Single and network.head is None:
-        return KeyMap(under("", TOWER, TOWER_KEYS), [*SPELLINGS, (r"^electra\.", "")])
-    heads = {Single: CLASS_HEAD, ReplacedTokens: JUDGE}
-    spellings = [*SPELLINGS, (r"^(embeddings|embeddings_project|encoder)\.", r"electra.\1.")]
-    return KeyMap([*heads.get(network.cls, WORD_HEAD), *under("electra.", TOWER, TOWER_KEYS)], spellings)
+    head = head_keys(spec, JUDGE if spec.model.cls is ReplacedTokens else WORD_HEAD, CLASS_HEAD)
+    return prefixed("electra", TOWER, TOWER_KEYS, head, SPELLINGS, "embeddings|embeddings_project|encoder")
 
 
 APART = "the generator is a checkpoint of its own"
@@ -153,11 +149,6 @@ WORD_HEAD: list[AnyRule] = [
     same("generator_lm_head.bias", "head.bias"),
     *tied("generator_lm_head", "generator_lm_head.bias", "electra.embeddings.word_embeddings.weight"),
     *unused("discriminator_predictions.dense", "discriminator_predictions.dense_prediction"),
-]
-#: The classifier's first layer is what the pooler is elsewhere, hence comes before it.
-CLASS_HEAD: list[AnyRule] = [
-    *layer("classifier.dense", f"{TOWER}pool.dense.0"),
-    *layer("classifier.out_proj", "head.project"),
 ]
 
 FAMILY = Family(

@@ -22,7 +22,7 @@ from ..objectives import MaskedPatches
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, fused, layer, same, shaped, under
+from ..weights.keymap import AnyRule, KeyMap, fused, layer, prefixed, same, shaped, under
 from ._classes import lone
 from ._masked import (
     ALL_SPELLINGS,
@@ -156,7 +156,7 @@ def keys(spec: Spec) -> KeyMap:
         *layer("layernorm", "norm_out"),
     ]
     if network.cls is not MaskedAutoencoder:
-        return KeyMap(under("", "towers.image.", tower), [*ALL_SPELLINGS, (r"^vit\.", "")])
+        return prefixed("vit", "towers.image.", tower, None, ALL_SPELLINGS)
     width = network.decoder.trunk.width
     restoring: list[AnyRule] = [
         *layer("decoder_embed", "embed"),
@@ -166,9 +166,8 @@ def keys(spec: Spec) -> KeyMap:
         *layer("decoder_norm", "norm"),
         *layer("decoder_pred", "project"),
     ]
-    return KeyMap(
-        [*under("vit.", "towers.image.", tower), *under("decoder.", "decoder.", restoring)], ALL_SPELLINGS
-    )
+    decoder = under("decoder.", "decoder.", restoring)
+    return prefixed("vit", "towers.image.", tower, decoder, ALL_SPELLINGS)
 
 
 FAMILY = Family(

@@ -16,7 +16,7 @@ from ..nn.encoders.residual import Basic, Bottleneck, ResNet
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, batch_norm, layer, same, under
+from ..weights.keymap import AnyRule, KeyMap, batch_norm, layer, prefixed, same, under
 from ._classes import labels, lone, written
 from ._shared import PREPROCESSOR, picture
 
@@ -112,9 +112,8 @@ def keys(spec: Spec) -> KeyMap:
         *_conv_norm("embedder.embedder", "stem"),
         *under("encoder.stages.{i}.layers.{j}.", "stages.{i}.{j}.", block),
     ]
-    if spec.model.head is None:
-        return KeyMap(under("", "towers.image.", tower), spellings=[(r"^resnet\.", "")])
-    return KeyMap([*under("resnet.", "towers.image.", tower), *layer("classifier.1", "head.project")])
+    head = None if spec.model.head is None else layer("classifier.1", "head.project")
+    return prefixed("resnet", "towers.image.", tower, head)
 
 
 def _conv_norm(public: str, own: str) -> list[AnyRule]:

@@ -10,13 +10,12 @@ from typing import Any
 
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
-from ..nn.architectures.single import Single
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, layer, same, under
-from ._classes import TEXTS, labels
+from ..weights.keymap import AnyRule, KeyMap, layer, prefixed, same
 from ._words import (
+    CLASS_HEAD,
     OWN_SPECIAL,
     SPELLINGS,
     TOWER,
@@ -25,11 +24,13 @@ from ._words import (
     config_file,
     fresh_masking,
     fresh_text,
+    head_keys,
     masked_words,
     opened_as,
     public_masking,
     public_text,
     single,
+    sorter,
     system,
     tied,
     unused,
@@ -79,8 +80,7 @@ def read_as(folder: Folder, family: str, prefix: str, vocabulary: int) -> Spec:
     elif kind == "Model":
         network = single(shape.tower("tanh"))
     else:
-        rate = config.take("classifier_dropout", float | None, None)
-        network = single(shape.tower("tanh"), labels(config, TEXTS), shape.dropout if rate is None else rate)
+        network = sorter(config, shape, shape.tower("tanh"))
     config.finish()
     return system(family, network, public_text(folder, shape))
 
@@ -103,12 +103,9 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the heads."""
-    network = spec.model
-    if network.cls is Single and network.head is None:
-        return KeyMap(under("", TOWER, TOWER_KEYS), [*SPELLINGS, (r"^roberta\.", "")])
-    head = CLASS_HEAD if network.cls is Single else WORD_HEAD
-    spellings = [*SPELLINGS, (r"^(embeddings|encoder|pooler)\.", r"roberta.\1.")]
-    return KeyMap([*head, *under("roberta.", TOWER, TOWER_KEYS), *unused("roberta.pooler.dense")], spellings)
+    no_pooler = unused("roberta.pooler.dense")
+    head = head_keys(spec, [*WORD_HEAD, *no_pooler], [*CLASS_HEAD, *no_pooler])
+    return prefixed("roberta", TOWER, TOWER_KEYS, head, SPELLINGS, "embeddings|encoder|pooler")
 
 
 WORD_HEAD: list[AnyRule] = [
@@ -116,11 +113,6 @@ WORD_HEAD: list[AnyRule] = [
     *layer("lm_head.layer_norm", "head.norm"),
     same("lm_head.bias", "head.bias"),
     *tied("lm_head.decoder", "lm_head.bias", "roberta.embeddings.word_embeddings.weight"),
-]
-#: The classifier's first layer is what the pooler is elsewhere, hence comes before it.
-CLASS_HEAD: list[AnyRule] = [
-    *layer("classifier.dense", f"{TOWER}pool.dense.0"),
-    *layer("classifier.out_proj", "head.project"),
 ]
 
 FAMILY = Family(

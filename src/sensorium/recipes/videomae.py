@@ -26,7 +26,7 @@ from ..objectives import MaskedPatches
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, KeyMap, convolution, fuse, layer, same, under
+from ..weights.keymap import AnyRule, KeyMap, convolution, fuse, layer, prefixed, same, under
 from ._classes import labels, lone, written
 from ._masked import (
     ALL_SPELLINGS,
@@ -217,20 +217,18 @@ def keys(spec: Spec) -> KeyMap:
         *under("encoder.layer.{i}.", "trunk.blocks.{i}.", BLOCK),
         *layer("layernorm", "norm_out"),
     ]
-    prefixed = under("videomae.", "towers.video.", tower)
+    head: list[AnyRule] | None = None
     if network.cls is MaskedAutoencoder:
-        restoring: list[AnyRule] = [
+        head = [
             same("encoder_to_decoder.weight", "decoder.embed.weight"),
             token("mask_token", "decoder.mask_token"),
             *under("decoder.decoder_layers.{i}.", "decoder.trunk.blocks.{i}.", BLOCK),
             *layer("decoder.norm", "decoder.norm"),
             *layer("decoder.head", "decoder.project"),
         ]
-        return KeyMap([*prefixed, *restoring], SPELLINGS)
-    if network.head is not None:
+    elif network.head is not None:
         head = [*layer("fc_norm", "towers.video.pool.norm"), *layer("classifier", "head.project")]
-        return KeyMap([*prefixed, *head], SPELLINGS)
-    return KeyMap(under("", "towers.video.", tower), [*SPELLINGS, (r"^videomae\.", "")])
+    return prefixed("videomae", "towers.video.", tower, head, SPELLINGS)
 
 
 FAMILY = Family(

@@ -24,7 +24,7 @@ from ..nn.layers.transformer import Transformer
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import AnyRule, Drop, KeyMap, layer, under
+from ..weights.keymap import AnyRule, Drop, KeyMap, layer, prefixed, under
 from ..weights.tensors import open_tensors
 from ._classes import labels, lone, written
 from ._shared import PREPROCESSOR, picture
@@ -142,10 +142,10 @@ def keys(spec: Spec) -> KeyMap:
     """The tower, whose names have a prefix where there is a head, and the head."""
     spellings = [*SPELLINGS, (r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense.")]
     tower = [*embedding_keys(spec.model.tower), Drop("embeddings.mask_token", _MASK), *KEYS]
-    if spec.model.head is None:
-        decoder = [Drop(f"decoder.0.{part}", _MASK) for part in ("weight", "bias")]
-        return KeyMap([*under("", "towers.image.", tower), *decoder], [*spellings, (r"^vit\.", "")])
-    return KeyMap([*under("vit.", "towers.image.", tower), *layer("classifier", "head.project")], spellings)
+    head = None if spec.model.head is None else layer("classifier", "head.project")
+    if head is None:
+        tower += [Drop(f"decoder.0.{part}", _MASK) for part in ("weight", "bias")]
+    return prefixed("vit", "towers.image.", tower, head, spellings)
 
 
 BLOCK: list[AnyRule] = [

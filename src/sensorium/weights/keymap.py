@@ -297,6 +297,24 @@ class KeyMap:
         )
 
 
+def prefixed(
+    prefix: str,
+    own: str,
+    tower: Iterable[AnyRule],
+    head: Iterable[AnyRule] | None,
+    spellings: Sequence[tuple[str, str]] = (),
+    bare: str | None = None,
+) -> KeyMap:
+    """The map of a tower, ``own`` of ours, whose public names begin with ``prefix.`` beside a ``head`` and stand
+    alone without it; alone, the prefix is accepted too. ``bare`` are first parts of names (``a|b``) that are
+    accepted without it beside a head. A rule of the head about a parameter of the tower goes first.
+    """
+    if head is None:
+        return KeyMap(under("", own, tower), [*spellings, (rf"^{prefix}\.", "")])
+    accepted = [] if bare is None else [(rf"^({bare})\.", rf"{prefix}.\1.")]
+    return KeyMap([*head, *under(f"{prefix}.", own, tower)], [*spellings, *accepted])
+
+
 def _check_unread(
     rule: Drop | Fixed,
     name: str,
