@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import limit_threads, load, once, save, table
+from common import in_a_process, limit_threads, load, once, peak, save, table
 from torch import Tensor
 
 from sensorium.core.batch import Batch
@@ -73,27 +69,11 @@ def step(size: str, count: int, micro: int) -> dict[str, Any]:
     pairs = Pairs(count, micro, modalities, spec.model.towers["text"].embedding.vocabulary)
     run = Step(Learner(system.model.build().train(), {}), {}, Contrastive(), World())
     spent = once(lambda: run(pairs))
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return {
-        "peak MB": int(peak) // 1024,
+        "peak MB": int(peak()),
         "seconds": round(spent.wall, 1),
         "loss": round(float(spent.result[0]), 4),
     }
-
-
-def in_a_process(size: str, count: int, micro: int, threads: int) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        __file__,
-        "--child",
-        json.dumps([size, count, micro]),
-        "--threads",
-        str(threads),
-    ]
-    found: dict[str, Any] = json.loads(
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    )
-    return found
 
 
 def main() -> None:
@@ -109,7 +89,7 @@ def main() -> None:
     before = load()
     found = {}
     for size, count, micro in QUICK if arguments.quick else CASES:
-        one = in_a_process(size, count, micro, arguments.threads)
+        one = in_a_process(__file__, [size, count, micro], arguments.threads)
         found[f"clip:{size}, {count} pairs by {micro}"] = one
     plain = next(iter(found.values()))["peak MB"]
     for one in found.values():  # of the tiny towers it says little

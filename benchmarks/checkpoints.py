@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import figure, limit_threads, load, once, save, table
+from common import figure, forget_peak, held, in_a_process, limit_threads, load, once, peak, save, table
 from torch import nn
 
 FAMILIES = {
@@ -59,15 +55,15 @@ def opener(side: str, name: str) -> Callable[[str], nn.Module]:
 def measured(side: str, name: str, folder: str) -> dict[str, float]:
     """For a process of its own: open a checkpoint and read its weights."""
     call = opener(side, name)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    held = megabytes("VmRSS")
+    forget_peak()
+    before = held()
     opened = once(lambda: call(folder))
     reading = once(lambda: sum(magnitude(parameter) for parameter in opened.result.parameters()))
     return {
         "seconds": opened.wall,
         "with every weight read": opened.wall + reading.wall,
         "of the processor": opened.cpu + reading.cpu,
-        "MB": megabytes("VmHWM") - held,
+        "MB": peak() - before,
         "sum": reading.result,
     }
 
@@ -77,28 +73,17 @@ def magnitude(parameter: nn.Parameter) -> float:
     return sum(float(piece.double().abs().sum()) for piece in parameter.detach().flatten().split(65_536))
 
 
-def megabytes(field: str) -> float:
-    (found,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found) / 1024
+def measure(name: str, times: int, threads: int) -> dict[str, Any]:
+    def child(*given: str) -> Any:
+        # A folder of peers on the path may hold a torchvision that does not fit a CPU.
+        return in_a_process(__file__, given, threads, without=["PYTHONPATH"])
 
-
-def in_a_process(*arguments: str) -> Any:
-    command = [sys.executable, __file__, "--child", json.dumps(arguments)]
-    # A folder of peers on the path may hold a torchvision that does not fit a CPU.
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, env=clean)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure(name: str, times: int) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
-        in_a_process("make", name, folder)
+        child("make", name, folder)
         for turn in range(times):
             for side in SIDES[:: 1 if turn % 2 == 0 else -1]:
-                found[side].append(in_a_process(side, name, folder))
+                found[side].append(child(side, name, folder))
     ours, theirs = (found[side][0]["sum"] for side in SIDES)
     assert abs(ours - theirs) <= 1e-6 * theirs, (ours, theirs)
     record: dict[str, Any] = {}
@@ -126,7 +111,9 @@ def main() -> None:
         return
     before = load()
     names = list(FAMILIES)[: 1 if arguments.quick else None]
-    found = {name: measure(name, 1 if arguments.quick else arguments.times) for name in names}
+    found = {
+        name: measure(name, 1 if arguments.quick else arguments.times, arguments.threads) for name in names
+    }
     rows = [
         (f"{name}: {what}", *(one[what][side]["value"] for side in (*SIDES, "theirs / ours")))
         for name, one in found.items()

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import figure, figures, limit_threads, load, once, save, table
+from common import extra_peak, figure, figures, in_a_process, limit_threads, load, once, save, table
 from torch import Tensor
 
 from sensorium.core.outputs import Embedding, Outputs
@@ -95,34 +91,11 @@ def differences(given: dict[str, Tensor], loss: str) -> dict[str, float]:
     }
 
 
-def memory(status: str) -> dict[str, int]:
-    """Megabytes that this process holds (VmRSS) and held at most (VmHWM)."""
-    return {
-        name: int(kilobytes) // 1024 for name, kilobytes in re.findall(r"(VmRSS|VmHWM):\s+(\d+) kB", status)
-    }
-
-
 def extra_memory(kind: str, batch: int, loss: str) -> int:
     """For a process of its own: megabytes of the peak beyond what was held before."""
-    status = Path("/proc/self/status")
     run(kind, leaves(64, loss), loss)  # what libraries take once
     given = leaves(batch, loss)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = memory(status.read_text())["VmRSS"]
-    run(kind, given, loss)
-    return memory(status.read_text())["VmHWM"] - before
-
-
-def in_a_process(kind: str, batch: int, loss: str, threads: int) -> int:
-    command = [
-        sys.executable,
-        __file__,
-        "--child",
-        json.dumps([kind, batch, loss]),
-        "--threads",
-        str(threads),
-    ]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return round(extra_peak(lambda: run(kind, given, loss)))
 
 
 def times(given: dict[str, Tensor], loss: str, rounds: int) -> tuple[list[float], list[float], list[float]]:
@@ -145,7 +118,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             apart = differences(given, loss)
             assert max(apart.values()) < 1e-4, apart
             plain, ours, ratios = times(given, loss, arguments.times)
-            held = {kind: in_a_process(kind, batch, loss, arguments.threads) for kind in KINDS}
+            held = {kind: in_a_process(__file__, [kind, batch, loss], arguments.threads) for kind in KINDS}
             found |= {
                 f"{loss} {batch}: times as fast": figure(ratios),
                 f"{loss} {batch}: seconds written out": figure(plain),

@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "adaptation": {"core", "nn"},
     "generation": {"core"},
     "evaluation": {"core"},
+    "providers": {"core", "modalities", "generation"},
     "serving": {"core", "data", "generation", "evaluation"},
     "launch": {"core"},
 }
@@ -42,6 +43,7 @@ ASSEMBLERS = {
     "run",
     "cli",
     "embeddings",
+    "speaking",
     "testing",
 }
 #: What a package may import from outside, where that is little.

@@ -185,7 +185,7 @@ def test_a_changed_part_cannot_be_filled(checkpoint: Path):
         ("dual", {"towers": {"image": "CHECKPOINT", "audio": "CHECKPOINT"}},
          r"--audio .*public: that model has no audio tower \(it has: image, text\)"),
         ("clip:tiny", {"towers": {"image": "x", "text": "y"}},
-         "clip:tiny has towers of its own: only dual takes --image, --text"),
+         "clip:tiny has towers of its own: only dual and vlm take --image, --text"),
         ("start_page.py", {}, "which recipe of the file\\? write start_page.py:my_recipe"),
         ("start_page.py:plan", {}, "start_page has no function 'plan' \\(did you mean 'plain'\\?\\)"),
         ("start_page.py:plain:tiny", {}, "this recipe has no sizes"),

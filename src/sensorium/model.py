@@ -6,9 +6,8 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,13 +36,15 @@ from .data.collate import collate
 from .data.item import prepare
 from .data.lengthwise import lengthwise
 from .generation.ctc import best_path
-from .generation.decode import Decoding, Places, write
+from .generation.settings import Decoding
+from .nn.architectures.multimodal_lm import MultimodalLM
 from .nn.architectures.network import Network
 from .nn.architectures.single import Single
 from .nn.architectures.transcriber import Transcriber
 from .nn.architectures.unified import Unified
 from .nn.skeleton import Skeleton
 from .public import is_public, open_public, save_public
+from .speaking import Session, Speaker
 from .training.checkpoint import Checkpoints, check_names, read
 from .weights.family import TRANSFORMERS
 from .weights.hub import locate
@@ -267,33 +268,48 @@ class Model:
     def score(self, sample: Sample) -> Float[Tensor, "m"]:
         """Log-probability (nats) of each target token of the sample given everything before it."""
         batch = collate([prepare(sample, self.modalities)], self.modalities).to(self.device)
-        found = self._writer()(batch).language
+        found = self._speaker().network(batch).language
         if not len(found.target):
             raise ConfigError(f"sample {sample.key!r} has no target segment to score")
         return found.logits.float().log_softmax(1).gather(1, found.target[:, None])[:, 0]
 
-    def generate(
-        self,
-        prompt: str | None = None,
-        *,
-        max_new_tokens: int = 64,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        seed: int = 0,
-        **media: Any,
-    ) -> str:
-        """An answer to ``prompt`` about the media given; without a prompt, a caption."""
-        language = self._writer().language
+    def generate(self, prompt: str | None = None, **settings_and_media: Any) -> str:
+        """An answer to ``prompt`` about the media given, such as ``image=...``; without a prompt, a caption.
+
+        Settings are those of ``sensorium.Decoding``: ``max_new_tokens=64``, ``temperature=0.0`` and others.
+        """
+        how, media = _settings(settings_and_media)
+        speaker = self._speaker()
         segments = []
         for name, value in media.items():
             self._require(name)
             segments += [Segment(name, one, field=name) for one in _listed(value)]
         if prompt is not None:
-            segments.append(Segment(language, prompt, role="user", turn=1, field="prompt"))
+            segments.append(Segment(speaker.network.language, prompt, role="user", turn=1, field="prompt"))
         if not segments:
             raise ConfigError("generate needs a prompt or something to describe")
-        how = Decoding(max_new_tokens, temperature, top_k, seed)
-        return self._write([Sample("prompt", tuple(segments))], how)[0]
+        return speaker.complete([Sample("prompt", tuple(segments))], how)[0]
+
+    def chat(self, messages: Any, *, session: Session | None = None, **settings: Any) -> str:
+        """The answer that follows ``messages``: dicts of ``role`` and ``content``, which is text or a list of parts
+        such as ``{"type": "text", "text": ...}`` and ``{"type": "image", "image": ...}``.
+
+        Settings are those of ``sensorium.Decoding``. With a ``session``, what earlier calls with it have read is not
+        read again. Raises DataError naming the message and the part that cannot be used, CapabilityError for a model
+        that holds no conversations.
+        """
+        return "".join(self.stream(messages, session=session, **settings))
+
+    def stream(self, messages: Any, *, session: Session | None = None, **settings: Any) -> Iterator[str]:
+        """What ``chat`` answers, as it is written."""
+        how, rest = _settings(settings)
+        if rest:
+            known = [field.name for field in fields(Decoding)]
+            name = next(iter(rest))
+            raise ConfigError(f"there is no setting {name!r}{nearest(name, known)}")
+        if how.n > 1:
+            raise ConfigError(f"a conversation has one answer: n must be 1, found {how.n}")
+        return (piece.text for piece in self._speaker().answer(messages, how, session))
 
     def complete(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, batch_size: int = 64
@@ -302,11 +318,11 @@ class Model:
         contexts = [
             replace(s, segments=tuple(part for part in s.segments if not part.target)) for s in samples
         ]
-        how = Decoding(max_new_tokens)
+        speaker, how = self._speaker(), Decoding(max_new_tokens)
         return [
             text
             for start in range(0, len(contexts), batch_size)
-            for text in self._write(contexts[start : start + batch_size], how)
+            for text in speaker.complete(contexts[start : start + batch_size], how)
         ]
 
     @torch.no_grad()
@@ -355,12 +371,10 @@ class Model:
     @property
     def writes(self) -> bool:
         """Whether the model produces text: captions and answers."""
-        return isinstance(self.network, Unified)
+        return isinstance(self.network, Unified | MultimodalLM)
 
-    def _writer(self) -> Unified:
-        if not isinstance(self.network, Unified):
-            raise CapabilityError("this model reads but does not write: it has no language head")
-        return self.network
+    def _speaker(self) -> Speaker:
+        return Speaker.of(self.network, self.modalities, self.device)
 
     def _own_classes(self, values: Mapping[str, Any], batch_size: int) -> Float[Tensor, "n classes"]:
         network = self.network
@@ -413,23 +427,6 @@ class Model:
                 batch = collate([items[place] for place in chosen], self.modalities)
                 yield chosen, name, batch.to(self.device)
 
-    def _write(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
-        network = self._writer()
-        language = network.language
-        words: Any = self.modalities[language]
-        turns = [max((segment.turn for segment in sample.segments), default=0) for sample in samples]
-        known = [[s for s in sample.segments if s.modality in self.modalities] for sample in samples]
-        ordinals = [
-            Counter((s.modality, s.turn) for s in part)[language, turn]
-            for part, turn in zip(known, turns, strict=True)
-        ]
-        places = Places([len(part) for part in known], turns, ordinals)
-        batch = collate([prepare(sample, self.modalities) for sample in samples], self.modalities).to(
-            self.device
-        )
-        written = write(network, batch, places, how, bos=words.bos, eos=words.eos)
-        return [words.decode(ids) for ids in written]
-
 
 def save_modalities(modalities: Mapping[str, Modality], directory: Path) -> None:
     """Write what the modalities learnt from data."""
@@ -440,3 +437,10 @@ def save_modalities(modalities: Mapping[str, Modality], directory: Path) -> None
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
+
+
+def _settings(given: Mapping[str, Any]) -> tuple[Decoding, dict[str, Any]]:
+    """Those of decoding, and the rest."""
+    known = {field.name for field in fields(Decoding)}
+    chosen = {name: value for name, value in given.items() if name in known}
+    return Decoding(**chosen), {name: value for name, value in given.items() if name not in known}

@@ -29,6 +29,7 @@ from .evaluation import Answer, Caption, Reconstruct, Retrieval, Task, evaluate
 from .evaluation.report import write_report
 from .evaluation.report.folder import VALIDATION
 from .modalities import Text, standard
+from .modalities.chat.conversation import Conversation
 from .modalities.transcripts import Transcripts
 from .model import Model, build_modalities, read_spec, save_modalities, write_spec
 from .nn.architectures.network import Network
@@ -49,7 +50,7 @@ _VALIDATED = 128
 class Plan:
     """What is to be trained on what: a recipe as typed, overrides, data as ``path`` or ``path@weight``, and where.
 
-    ``towers`` and ``lock`` are those of ``sensorium.start.resolve``.
+    ``towers``, ``trunk``, ``connector`` and ``lock`` are those of ``sensorium.start.resolve``.
     ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the
     samples of the data whose split is ``validation``.
     """
@@ -62,6 +63,8 @@ class Plan:
     validation: str | None = None
     towers: Mapping[str, str] = field(default_factory=dict)
     lock: Sequence[str] = ()
+    trunk: str | None = None
+    connector: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,14 @@ class Ready:
 
 def look_up(plan: Plan) -> Ready:
     """Find the recipe and open the data. Raises ConfigError or DataError for a user's mistake."""
-    start = resolve(plan.recipe, plan.overrides, towers=plan.towers, lock=plan.lock)
+    start = resolve(
+        plan.recipe,
+        plan.overrides,
+        towers=plan.towers,
+        trunk=plan.trunk,
+        connector=plan.connector,
+        lock=plan.lock,
+    )
     spec = start.spec
     if given := {name: value for name, value in plan.duration.items() if value is not None}:
         spec = spec.set("training.duration", Spec(Duration, **given))
@@ -251,7 +261,21 @@ def follow_data(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
     for path in [path for path in spec.paths() if re.fullmatch(r"model\..*\bvocabulary", path)]:
         for words in learnt:
             spec = spec.set(path, words.vocabulary_size)
+    for modality in modalities.values():
+        if isinstance(modality, Conversation):
+            spec = _follow_words(spec, modality)
     return spec
+
+
+def _follow_words(spec: Spec, words: Conversation) -> Spec:
+    """The System whose language model has a row for every token, and whose placeholders are those of its words."""
+    size, decoder = words.vocabulary_size, spec.model.decoder
+    if words.vocabulary is None:  # a public table may have rows to spare
+        size = max(size, decoder.embedding.vocabulary)
+    for part in ("embedding", "head"):
+        if decoder.arguments.get(part) is not None:
+            spec = spec.set(f"model.decoder.{part}.vocabulary", size)
+    return spec.set("model.placeholders", words.places) if words.placeholders else spec
 
 
 def _same(before: Any, now: Any, where: str, path: str = "") -> None:

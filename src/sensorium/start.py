@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .core import ConfigError, Spec
 from .core.state import saved_tensors
@@ -16,30 +18,38 @@ from .model import import_code, load, place_of, read_spec
 from .public import is_public, read_public
 from .recipes import find
 from .recipes.dual import dual
+from .recipes.vlm import vlm
 from .training.checkpoint import check_names
 from .training.rules import Rule
 from .weights.family import Folder
+
+#: The tables of words, which grow when a vocabulary gets new tokens.
+_TABLES = re.compile(r"(embedding\.token|head)\.(weight|bias)$")
 
 
 @dataclass(frozen=True)
 class Start:
     """A System's Spec and the user's ``modules`` that it may name.
 
-    ``weights`` are the models to take weights from, by the part of the network they fill ("" is all of it);
-    ``files`` are those that hold what a modality learnt.
+    ``weights`` are the models to take weights from, by the part of the network they fill ("" is all of it), and
+    ``origins`` the part there that they come from, where it has another name. ``files`` are those that hold what a
+    modality learnt.
     """
 
     spec: Spec
     modules: set[str] = field(default_factory=set)
     weights: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def fill(self, network: nn.Module) -> None:
         """Put the weights into a fresh network. Raises CheckpointError for a part that is not as it is there."""
         for place, source in self.weights.items():
-            part, donor = network.get_submodule(place), load(source).network.get_submodule(place)
-            taken = saved_tensors(donor)
-            check_names(saved_tensors(part), taken, source)
+            part = network.get_submodule(place)
+            donor = load(source).network.get_submodule(self.origins.get(place, place))
+            wanted, taken = saved_tensors(part), saved_tensors(donor)
+            taken = {name: _with_new_tokens(name, one, wanted) for name, one in taken.items()}
+            check_names(wanted, taken, source)
             part.load_state_dict(part.state_dict() | taken)
 
 
@@ -48,22 +58,28 @@ def resolve(
     overrides: Sequence[str] = (),
     *,
     towers: Mapping[str, str] | None = None,
+    trunk: str | None = None,
+    connector: str | None = None,
     lock: Sequence[str] = (),
 ) -> Start:
     """What a user typed as a recipe, with overrides.
 
     ``unified``, ``unified:small``, ``my_file.py:my_recipe`` and ``pkg.module:my_recipe:small`` are recipes;
     a directory or hub id is a model to go on from (``./clip`` where its name is that of a recipe); ``dual`` pairs the
-    ``towers`` of several of these. ``lock`` are patterns of parameters that do not learn. Raises ConfigError for
-    anything else, and for settings and towers that are not there.
+    ``towers`` of several of these, ``vlm`` joins them to a ``trunk`` by a ``connector``. ``lock`` are patterns of
+    parameters that do not learn. Raises ConfigError for anything else, and for settings and towers that are not there.
     """
     first, _, rest = typed.partition(":")
     python = first.endswith(".py")
-    if typed == "dual":
+    if typed == "vlm":
+        start = _joined(towers or {}, trunk, connector)
+    elif trunk is not None or connector is not None:
+        raise ConfigError(f"{typed} has a trunk of its own: only vlm takes --trunk and --connector")
+    elif typed == "dual":
         start = _paired(towers or {})
     elif towers:
         raise ConfigError(
-            f"{typed} has towers of its own: only dual takes {', '.join(f'--{n}' for n in towers)}"
+            f"{typed} has towers of its own: only dual and vlm take {', '.join(f'--{n}' for n in towers)}"
         )
     elif first in find.names():
         start = Start(find.builtin(typed))
@@ -121,22 +137,56 @@ def _paired(towers: Mapping[str, str]) -> Start:
     """One tower of each model."""
     if len(towers) < 2:
         raise ConfigError("dual needs two towers or more, for example --image MODEL --text MODEL")
-    parts, modalities = {}, {}
-    for name, typed in towers.items():
-        spec = _spec(place_of(typed))
-        found = spec.model.arguments.get("towers") or {}
-        if name in spec.modalities and "tower" in spec.model.arguments:
-            found = {name: spec.model.tower}
-        if name not in found:
-            raise ConfigError(
-                f"--{name} {typed}: that model has no {name} tower (it has: {', '.join(found) or 'none'})"
-            )
-        parts[name], modalities[name] = found[name], spec.modalities[name]
+    found = {name: _tower(name, typed) for name, typed in towers.items()}
     return Start(
-        dual(parts, modalities),
+        dual(
+            {name: tower for name, (tower, _) in found.items()},
+            {name: one for name, (_, one) in found.items()},
+        ),
         weights={f"towers.{name}": typed for name, typed in towers.items()},
         files=dict(towers),
     )
+
+
+def _joined(towers: Mapping[str, str], trunk: str | None, connector: str | None) -> Start:
+    """The towers of several models before the language model of another."""
+    if trunk is None or not towers:
+        raise ConfigError(
+            "vlm needs towers and a language model: --image MODEL --trunk MODEL --connector mlp"
+        )
+    spec = _spec(place_of(trunk))
+    if "decoder" not in spec.model.arguments:
+        raise ConfigError(f"--trunk {trunk}: that model has no language model that could read other media")
+    found = {name: _tower(name, typed) for name, typed in towers.items()}
+    joined = vlm(spec, found, connector or "mlp")
+    return Start(
+        joined,
+        weights={"decoder": trunk} | {f"towers.{name}.tower": typed for name, typed in towers.items()},
+        origins={f"towers.{name}.tower": f"towers.{name}" for name in towers},
+        files={**towers, joined.model.language: trunk},
+    )
+
+
+def _tower(name: str, typed: str) -> tuple[Spec, Spec]:
+    """The tower of a model for one modality, and the modality."""
+    spec = _spec(place_of(typed))
+    found = spec.model.arguments.get("towers") or {}
+    if name in spec.modalities and "tower" in spec.model.arguments:
+        found = {name: spec.model.tower}
+    if name not in found:
+        raise ConfigError(
+            f"--{name} {typed}: that model has no {name} tower (it has: {', '.join(found) or 'none'})"
+        )
+    return found[name], spec.modalities[name]
+
+
+def _with_new_tokens(name: str, tensor: Tensor, wanted: Mapping[str, Tensor]) -> Tensor:
+    """A table of words with a row more for each token that is new: the mean of all others (Hewitt 2021)."""
+    shape = wanted[name].shape if name in wanted else tensor.shape
+    if not _TABLES.search(name) or shape[1:] != tensor.shape[1:] or shape[0] <= tensor.shape[0]:
+        return tensor
+    new = tensor.mean(0, keepdim=True).expand(shape[0] - tensor.shape[0], *tensor.shape[1:])
+    return torch.cat([tensor, new])
 
 
 def load_files(modalities: Mapping[str, Any], files: Mapping[str, str]) -> None:

@@ -106,7 +106,7 @@ def test_small_products_stay():
 
 def test_numbers_of_rows_are_few():
     """So that few kernels are prepared, and little is computed in vain."""
-    filled = {rows: len(product._filled(torch.zeros(rows, 1))) for rows in range(1, 5000)}
+    filled = {rows: len(product.filled_up(torch.zeros(rows, 1))) for rows in range(1, 5000)}
     assert all(rows <= whole <= rows * 1.07 for rows, whole in filled.items())
     assert len({whole for rows, whole in filled.items() if 1024 <= rows < 2048}) <= 17
 

@@ -9,6 +9,7 @@ import torch
 from nn.toys import MODALITIES, Words, sample
 
 from sensorium.core import DataError, Sample, Segment
+from sensorium.core.modality import Medium
 from sensorium.data.item import Cache, Draws, Item, prepare
 
 DRAWS = Draws(turns=2, withhold=0.5, corrupt=0.5)
@@ -190,11 +191,11 @@ def test_the_cache_keeps_nothing_that_is_drawn_anew():
 def test_the_cache_stays_below_its_limit():
     cache = Cache(10_000)
     for index in range(100):
-        cache.put(("words", f"text {index}"), torch.zeros(100))
+        cache.put(("words", f"text {index}"), Medium(torch.zeros(100)))
     assert 1_000 < cache.used <= 10_000
     assert cache.get(("words", "text 0")) is not None
     assert cache.get(("words", "text 99")) is None
-    cache.put(("words", "text 0"), torch.zeros(100))
+    cache.put(("words", "text 0"), Medium(torch.zeros(100)))
     assert cache.used <= 10_000
 
 

@@ -16,10 +16,10 @@ _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 def clip(folder: Path) -> None:
     """Bytes, bytes that end a word, merges, and two special tokens: ``vocab.json`` and ``merges.txt``."""
-    merges = _merges(pre_tokenizers.ByteLevel(add_prefix_space=False), "</w>", lower=True)
+    merges = learn_merges(pre_tokenizers.ByteLevel(add_prefix_space=False), "</w>", lower=True)
     alphabet = [*_BYTES, *(one + "</w>" for one in _BYTES)]
     tokens = [*alphabet, *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
-    _byte_pairs(folder, tokens, merges)
+    byte_pairs(folder, tokens, merges)
     end = {
         "content": "<|endoftext|>",
         "lstrip": False,
@@ -39,11 +39,11 @@ def clip(folder: Path) -> None:
 
 def roberta(folder: Path, name: str = "RobertaTokenizer", **settings: Any) -> None:
     """Special tokens, bytes, merges, and the mask: ``vocab.json`` and ``merges.txt``."""
-    merges = _merges(pre_tokenizers.ByteLevel(add_prefix_space=False), "")
+    merges = learn_merges(pre_tokenizers.ByteLevel(add_prefix_space=False), "")
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *_BYTES, *map("".join, merges), "<mask>"]
     if name == "GPT2Tokenizer":
         tokens = [*_BYTES, *map("".join, merges), "<|endoftext|>"]
-    _byte_pairs(folder, tokens, merges)
+    byte_pairs(folder, tokens, merges)
     write(folder, "tokenizer_config.json", {"tokenizer_class": name, "model_max_length": 512} | settings)
 
 
@@ -63,7 +63,7 @@ def bert(folder: Path, name: str = "BertTokenizer", **settings: Any) -> None:
 
 def xlm_roberta(folder: Path) -> None:
     """A SentencePiece model in whose numbers the reference puts other special tokens first."""
-    content = _sentence_pieces(unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
+    content = sentence_pieces(unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
     (folder / "sentencepiece.bpe.model").write_bytes(content)
     write(
         folder, "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": 512}
@@ -72,7 +72,7 @@ def xlm_roberta(folder: Path) -> None:
 
 def siglip(folder: Path) -> None:
     """A SentencePiece model that ends texts and fills them with one token."""
-    content = _sentence_pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    content = sentence_pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     (folder / "spiece.model").write_bytes(content)
     token = {"lstrip": True, "normalized": False, "rstrip": True, "single_word": False, "special": True}
     added = {"1": token | {"content": "</s>"}, "2": token | {"content": "<unk>"}}
@@ -88,7 +88,7 @@ def siglip(folder: Path) -> None:
 
 def gemma(folder: Path, model: str = "siglip2") -> None:
     """``tokenizer.json`` with bytes for unknown characters, and a ``config.json`` that says what it is for."""
-    merges = _merges(None, "", normalizers.Replace(" ", "▁"))
+    merges = learn_merges(None, "", normalizers.Replace(" ", "▁"))
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens += sorted({character for pair in merges for part in pair for character in part} - set(tokens))
@@ -130,9 +130,10 @@ def write(folder: Path, name: str, content: Any) -> None:
     (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def _merges(
+def learn_merges(
     before: Any, suffix: str, normalizer: Any = None, *, lower: bool = False
 ) -> list[tuple[str, str]]:
+    """What byte pairs are joined, best first."""
     tokens = Tokenizer(models.BPE(end_of_word_suffix=suffix))
     if before is not None:
         tokens.pre_tokenizer = before
@@ -143,23 +144,23 @@ def _merges(
     return [tuple(pair) for pair in json.loads(tokens.to_str())["model"]["merges"]]
 
 
-def _byte_pairs(folder: Path, tokens: list[str], merges: list[tuple[str, str]]) -> None:
+def byte_pairs(folder: Path, tokens: list[str], merges: list[tuple[str, str]]) -> None:
+    """``vocab.json`` and ``merges.txt``."""
     write(folder, "vocab.json", {token: number for number, token in enumerate(dict.fromkeys(tokens))})
     pairs = "".join(f"{left} {right}\n" for left, right in merges)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{pairs}", encoding="utf-8")
 
 
-def _sentence_pieces(**numbers: int) -> bytes:
+def sentence_pieces(**settings: Any) -> bytes:
+    """A SentencePiece model."""
     content = io.BytesIO()
+    usual = {"vocab_size": 600, "hard_vocab_limit": False, "normalization_rule_name": "nmt_nfkc"}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS * 3),
         model_writer=content,
-        vocab_size=600,
-        hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc",
         character_coverage=1.0,
         minloglevel=2,
         num_threads=1,
-        **numbers,
+        **usual | settings,
     )
     return content.getvalue()

@@ -323,7 +323,7 @@ def clip(**changes):
     [
         ({"size": 224}, ConfigError, "x.json: image_processor_type: .*missing"),
         ({"auto_map": {"AutoImageProcessor": "mine.Mine"}}, CapabilityError, "x.json: auto_map: names code"),
-        ({"image_processor_type": "Qwen2VLImageProcessor"}, CapabilityError, "no preparation for Qwen2VLImage"),
+        ({"image_processor_type": "PixtralImageProcessor"}, CapabilityError, "no preparation for PixtralImage"),
         (clip(feature_extractor_type="ViTFeatureExtractor"), ConfigError, "contradictory: CLIP and ViT"),
         (clip(crop_pct=0.9), ConfigError, "x.json: crop_pct: unknown field"),
         (clip(rescale_offset=True), ConfigError, "rescale_offset: unknown field"),

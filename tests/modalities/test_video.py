@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from sensorium.core import CapabilityError, ConfigError, DataError
 from sensorium.modalities import Clip, Video
-from sensorium.modalities.frames import spread
+from sensorium.modalities.sampling import Evenly
 
 VIDEO = Video(frames=4, size=16)
 
@@ -49,20 +49,12 @@ def levels(clip):
     return clip.frames.mean((1, 2, 3))
 
 
-def test_spread_takes_the_middles_of_equal_parts():
-    assert spread(3, 4) == [0, 1, 2]
-    assert spread(4, 4) == [0, 1, 2, 3]
-    assert spread(12, 4) == [1, 4, 7, 10]
-    assert spread(5, 4) == [0, 1, 3, 4]
-    assert spread(1000, 1) == [500]
-
-
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
 @pytest.mark.parametrize("count", [1, 3, 4, 12, 33, 100])
 def test_animations_are_sampled_evenly(kind, count):
     frames = greys(count)
     clip = VIDEO.load_value(animation(frames, kind))
-    expected = frames[spread(count, 4)].mean((1, 2, 3))
+    expected = frames[Evenly(frames=4).places(count)].mean((1, 2, 3))
     # beyond 32 frames every other one is skipped while reading, beyond 64 three of four
     slack = {33: 2, 100: 4}.get(count, 0) * 250 / count + 1
     assert len(clip.frames) == min(count, 4)
@@ -239,9 +231,6 @@ def test_size_and_show():
 
 
 def test_short_films_can_be_filled():
-    assert spread(1, 3, fill=True) == [0, 0, 0]
-    assert spread(3, 4, fill=True) == [0, 1, 1, 2]
-    assert spread(4, 4, fill=True) == [0, 1, 2, 3]
     filled = Video(frames=4, size=16, fill=True)
     prepared = filled.prepare(Clip(greys(3), 1.0))
     assert prepared.shape == filled.blank().shape == (4, 16, 16, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -30,10 +31,24 @@ def reference(cls: type[PreTrainedModel], config: Any, initialisation: str) -> A
     """A model of transformers in float64, in evaluation mode, all of it random if asked for."""
     torch.manual_seed(0)
     config._attn_implementation = attention(cls)
-    model = cls(config).double().eval()
+    model = unrounded(cls(config).double().eval())
     if initialisation == "random":
         randomise(model)
     return model
+
+
+def unrounded(model: Any) -> Any:
+    """The same model without the rounding to single precision inside its RMS norms."""
+    for module in model.modules():
+        if type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
+            module.forward = MethodType(_rms_norm, module)
+    return model
+
+
+def _rms_norm(norm: Any, x: Tensor) -> Tensor:
+    eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+    around_zero = type(norm).__name__.startswith("Gemma")
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * (norm.weight + float(around_zero))
 
 
 def attention(cls: type[PreTrainedModel]) -> str:
@@ -80,7 +95,7 @@ def written(spec: Spec, network: nn.Module, cls: type[PreTrainedModel], folder: 
     assert not found["missing_keys"], found
     assert not found["unexpected_keys"], found
     assert not found["mismatched_keys"], found
-    return model.eval()
+    return unrounded(model.eval())
 
 
 def respelled(folder: Path, rename: Any) -> None:

@@ -229,6 +229,14 @@ def test_defaults_and_required_fields() -> None:
         config.take("x", int)
 
 
+def test_what_is_assumed_goes_before_defaults_and_after_the_file() -> None:
+    config = Config({"depth": 3, "heads": None}, "config.json")
+    config.assume({"depth": 12, "width": 768, "heads": 4})
+    assert [config.take(name, int | None, 1) for name in ("depth", "width", "heads")] == [3, 768, None]
+    assert config.take("width", int) == 768
+    config.finish()
+
+
 def test_bounds() -> None:
     config = Config({"x": 0, "list": [3, -1], "name": "b", "nothing": None}, "c.json")
     with pytest.raises(ConfigError, match=r"c\.json: x: expected at least 1, found 0"):

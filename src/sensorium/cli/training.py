@@ -39,13 +39,15 @@ def train(
     audio: str | None = None,
     video: str | None = None,
     series: str | None = None,
+    trunk: str | None = None,
+    connector: str | None = None,
     lock: Many[tuple[str, ...]] = (),
 ) -> None:
     """Train a recipe on your data, go on from a checkpoint, or go on with a run that was interrupted.
 
     Args:
-        recipe: one of this package (unified:tiny, clip:b32, dual), yours (my_file.py:my_recipe), or a model to go on
-            from: a directory or a hub id.
+        recipe: one of this package (unified:tiny, clip:b32, dual, vlm), yours (my_file.py:my_recipe), or a model to go
+            on from: a directory or a hub id.
         overrides: settings as path=value, for example trunk.depth=6 optimizer.lr=3e-4.
         data: where the samples are; repeat it to mix sources, with weights as PATH@0.5.
         out: the run's folder.
@@ -55,11 +57,13 @@ def train(
         minutes: or how long to train; the schedule then follows the clock.
         processes: ranks to start on this machine; on a CPU, one per core is fastest.
         device: cpu or cuda; by default cuda where there is one.
-        image: for dual, the model whose image tower is taken; text, audio, video and series alike.
+        image: for dual and vlm, the model whose image tower is taken; text, audio, video and series alike.
         text: see image.
         audio: see image.
         video: see image.
         series: see image.
+        trunk: for vlm, the model whose language model reads what the towers see.
+        connector: what joins them: linear, mlp (the default), pool, unshuffle, resampler or qformer.
         lock: parameters that do not learn, as a pattern of their names; for example towers.image.
     """
     from ..run import Plan
@@ -69,7 +73,7 @@ def train(
     duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
     given = {"image": image, "text": text, "audio": audio, "video": video, "series": series}
     towers = {name: typed for name, typed in given.items() if typed is not None}
-    plan = Plan(recipe, data, out, overrides, duration, validation, towers, lock)
+    plan = Plan(recipe, data, out, overrides, duration, validation, towers, lock, trunk, connector)
     console = Console()
     if is_rank() or processes == 1:
         _train_here(plan, device, console)
@@ -101,6 +105,7 @@ def _train_ranks(plan: Plan, processes: int, device: str | None, console: Consol
     arguments += [part for path in plan.data for part in ("--data", path)]
     arguments += [part for pattern in plan.lock for part in ("--lock", pattern)]
     given = {"validation": plan.validation, "device": device, **plan.duration, **plan.towers}
+    given |= {"trunk": plan.trunk, "connector": plan.connector}
     arguments += [
         part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -30,6 +30,11 @@ class Stream:
     hidden: Bool[Tensor, "n"]  # withheld from the rest of its sample
     corrupt: Bool[Tensor, "n"]  # to be masked and reconstructed
     seed: Int[Tensor, "n"]
+    layout: Int[Tensor, "n k"] | None = None  # what the number of a segment's pieces does not tell
+    learnt: Bool[Tensor, "n t"] | None = (
+        None  # which tokens are produced; None: all of a target but the first
+    )
+    branch: Int[Tensor, "n t"] | None = None  # 0: seen by all branches of a sequence, which see no other
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -38,13 +43,27 @@ class Stream:
         """True where a position is real."""
         return torch.arange(self.values.shape[1], device=self.lengths.device) < self.lengths[:, None]
 
+    def pairs(self) -> Int[Tensor, "n"]:
+        """Which pair of answers each segment is of, from 0; -1 for none. A pair are the first two segments of this
+        modality within a turn, if both are targets: ``ordinal`` 0 was preferred to ``ordinal`` 1.
+        """
+        place = torch.stack([self.owner, self.turn], 1)
+        first, second = (self.target & (self.ordinal == ordinal) for ordinal in (0, 1))
+        both = (place[:, None] == place[None]).all(2) & first[:, None] & second[None]  # [first, second]
+        number = both.any(1).cumsum(0) - 1
+        found = torch.where(both.any(1), number, -1)
+        return torch.where(both.any(0), (both * (number + 1)[:, None]).sum(0) - 1, found)
+
     def to(self, device: torch.device | str) -> Stream:
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return replace(self, **moved)
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def select(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> Stream:
         """The stream of some of its segments."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return self._each(lambda part: part[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Stream:
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from .errors import CapabilityError
+from .sample import Segment
 
 
 class Modality(abc.ABC):
@@ -49,6 +53,12 @@ class Modality(abc.ABC):
         ``generator`` is given in training only; augmentation, if any, draws from it.
         """
 
+    def layout(self, raw: Any) -> tuple[int, ...] | None:
+        """What of a value the number of its prepared pieces (tiles, patches, frames) does not tell a network: their
+        rows and columns, say. The same number of integers for every value; None where there is nothing to tell.
+        """
+        return None
+
     def undo(self, values: torch.Tensor) -> Any:
         """The raw value, to be looked at, that stands for prepared ``values``: what a network restored, say.
 
@@ -86,3 +96,41 @@ class Modality(abc.ABC):
         raw = self.read(source)
         self.check(raw)
         return raw
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What its modality made of one segment."""
+
+    values: Tensor
+    layout: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A whole sample as one sequence of tokens, and which of them are learnt to be produced.
+
+    Of several ``branch``es, numbered from 1 and one after the other, each goes on from the common beginning (0) and sees
+    no other: independent questions about one picture. None: there is one.
+    """
+
+    values: Int[Tensor, "t"]
+    learnt: Bool[Tensor, "t"]
+    branch: Int[Tensor, "t"] | None = None
+
+
+class Composer(Modality):
+    """The words of a model that reads a whole sample as one sequence, with places held for all that is no text.
+
+    A model has at most one. With it, a sample is prepared as a whole: see ``sensorium.data.item.prepare``.
+    """
+
+    @abc.abstractmethod
+    def compose(
+        self, segments: Sequence[Segment], media: Sequence[Medium | None], *, answer: bool = False
+    ) -> Composed:
+        """The sequence of a sample. ``media`` is what was prepared of each segment, None for those of text.
+
+        ``answer`` leaves it open: an answer is to be written. Without it, a sample of which nothing is learnt is a
+        DataError.
+        """

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+from .product import linear
+
+_EACH = ("target", "owner", "weight")  # what a prediction knows of each token
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,50 @@ class TokenPrediction:
     target: Int[Tensor, "m"]
     owner: Int[Tensor, "m"]
     weight: Float[Tensor, "m"]
+
+    def select(self, rows: Int[Tensor, "k"] | slice) -> TokenPrediction:
+        """That of some of the tokens."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in ("logits", *_EACH)})
+
+
+@dataclass(frozen=True)
+class WordPrediction:
+    """The same before logits are made, which take far more room: ``rows`` of features, and the ``table`` with a row per
+    token that they are compared with. A logit is their product plus ``bias``, times ``scale``, and with ``softcap``
+    bent by ``softcap * tanh(logit / softcap)``.
+    """
+
+    rows: Float[Tensor, "m d"]
+    table: Float[Tensor, "v d"]
+    target: Int[Tensor, "m"]
+    owner: Int[Tensor, "m"]
+    weight: Float[Tensor, "m"]
+    bias: Float[Tensor, "v"] | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def select(self, rows: Int[Tensor, "k"] | slice) -> WordPrediction:
+        """That of some of the tokens."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in ("rows", *_EACH)})
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "m v"]:
+        """Made when asked for."""
+        return logits(self.rows, self.table, self.bias, self.scale, self.softcap)
+
+
+def logits(
+    rows: Float[Tensor, "*m d"],
+    table: Float[Tensor, "v d"],
+    bias: Float[Tensor, "v"] | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Float[Tensor, "*m v"]:
+    """Those of tokens whose rows stand in a table."""
+    found = linear(rows, table, bias)
+    if scale != 1:
+        found = found * scale
+    return found if softcap is None else softcap * torch.tanh(found / softcap)
 
 
 @dataclass(frozen=True)
@@ -126,6 +175,33 @@ class Transcription:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """The ``words`` of answers of which one was preferred to another: of each word the pair it is of (-1: of none), and
+    whether it is of the ``rejected`` answer. Pairs are those of ``core.batch.Stream.pairs``.
+    """
+
+    words: TokenPrediction | WordPrediction
+    pair: Int[Tensor, "m"]
+    rejected: Bool[Tensor, "m"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """To which of ``e`` experts a layer sends each of ``m`` tokens: the router's logits, and those ``chosen``."""
+
+    logits: Float[Tensor, "m e"]
+    chosen: Int[Tensor, "m k"]
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Those of all layers that have experts, and the samples that the tokens belong to."""
+
+    layers: tuple[Route, ...]
+    owner: Int[Tensor, "m"]
+
+
+@dataclass(frozen=True)
 class Outputs:
     """Everything a forward pass names.
 
@@ -141,10 +217,12 @@ class Outputs:
     queue: Mapping[str, Float[Tensor, "q d"]] = field(default_factory=dict)
     keys: Mapping[str, Float[Tensor, "n d"]] = field(default_factory=dict)
     teacher: Outputs | None = None
-    language: TokenPrediction | None = None
+    language: TokenPrediction | WordPrediction | None = None
     masked_tokens: Mapping[str, TokenPrediction] = field(default_factory=dict)
     masked_patches: Mapping[str, PatchPrediction] = field(default_factory=dict)
     replaced_tokens: Mapping[str, Judgement] = field(default_factory=dict)
     relations: Mapping[str, ClassPrediction] = field(default_factory=dict)
     codes: CodePrediction | None = None
     transcription: Transcription | None = None
+    preferences: Preference | None = None
+    routes: Routes | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,20 @@ _KERNELS = "128"
 _WORTH = 1 << 21
 
 
+class Matrix(Protocol):
+    """A weight that is held in another way than number by number, and knows its own products."""
+
+    def linear(
+        self, x: Float[Tensor, "*m d"], bias: Float[Tensor, "e"] | None = None
+    ) -> Float[Tensor, "*m e"]: ...
+
+
 def linear(
-    x: Float[Tensor, "*m d"], weight: Float[Tensor, "e d"], bias: Float[Tensor, "e"] | None = None
+    x: Float[Tensor, "*m d"], weight: Float[Tensor, "e d"] | Matrix, bias: Float[Tensor, "e"] | None = None
 ) -> Float[Tensor, "*m e"]:
     """``x @ weight.T + bias``."""
+    if not isinstance(weight, Tensor):
+        return weight.linear(x, bias)
     if not fast(x, weight, bias):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
@@ -57,7 +67,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        filled = _filled(x)
+        filled = filled_up(x)
         ctx.save_for_backward(filled, weight)
         return one_dnn(filled, weight, bias)[: len(x)]
 
@@ -66,7 +76,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        filled = _filled(gradient.contiguous())
+        filled = filled_up(gradient.contiguous())
         return (
             one_dnn(filled, weight.T, None)[: len(gradient)] if for_x else None,
             one_dnn(filled.T, x.T, None) if for_weight else None,
@@ -74,7 +84,8 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _filled(rows: Tensor) -> Tensor:
+def filled_up(rows: Float[Tensor, "m d"]) -> Float[Tensor, "n d"]:
+    """With rows of zeros at the end, so that few numbers of rows occur."""
     step = 1 << max(len(rows).bit_length() - 5, 0)
     short = -len(rows) % step
     return F.pad(rows, (0, 0, 0, short)) if short else rows

@@ -51,7 +51,28 @@ def _stream(rows: Sequence[tuple[int, int, int, Piece]], modality: Modality) -> 
         hidden=flags("hidden"),
         corrupt=flags("corrupt"),
         seed=integers([piece.seed for piece in pieces]),
+        layout=_layouts(pieces),
+        learnt=_per_token(pieces, "learnt", values.shape[1]),
+        branch=_per_token(pieces, "branch", values.shape[1]),
     )
+
+
+def _layouts(pieces: Sequence[Piece]) -> Tensor | None:
+    layouts = [piece.layout for piece in pieces if piece.layout is not None]
+    return torch.tensor(layouts, dtype=torch.long) if layouts else None
+
+
+def _per_token(pieces: Sequence[Piece], name: str, longest: int) -> Tensor | None:
+    """What is said of each token of some pieces, zero for the others."""
+    found = [getattr(piece, name) for piece in pieces]
+    like = next((one for one in found if one is not None), None)
+    if like is None:
+        return None
+    padded = like.new_zeros(len(found), longest)
+    for row, one in zip(padded, found, strict=True):
+        if one is not None:
+            row[: len(one)] = one
+    return padded
 
 
 def pad(values: Sequence[Tensor], blank: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..core.errors import DataError
-from ..core.modality import Modality
+from ..core.modality import Composer, Medium, Modality
 from ..core.random import seed_of
 from ..core.sample import Sample, Segment
 
@@ -27,6 +28,9 @@ class Piece:
     hidden: bool
     corrupt: bool
     seed: int
+    layout: tuple[int, ...] | None = None
+    learnt: Tensor | None = None
+    branch: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,16 @@ class Cache:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
-        self._values: dict[tuple[str, str | Path], Tensor] = {}
+        self._media: dict[tuple[str, str | Path], Medium] = {}
 
-    def get(self, place: tuple[str, str | Path]) -> Tensor | None:
-        return self._values.get(place)
+    def get(self, place: tuple[str, str | Path]) -> Medium | None:
+        return self._media.get(place)
 
-    def put(self, place: tuple[str, str | Path], values: Tensor) -> None:
-        size = values.numel() * values.element_size() + _OVERHEAD
+    def put(self, place: tuple[str, str | Path], medium: Medium) -> None:
+        size = medium.values.numel() * medium.values.element_size() + _OVERHEAD
         if self.used + size <= self.limit:
             self.used += size
-            self._values[place] = values
+            self._media[place] = medium
 
 
 def prepare(
@@ -79,8 +83,10 @@ def prepare(
     draws: Draws | None = None,
     seed: int = 0,
     cache: Cache | None = None,
+    answer: bool = False,
 ) -> Item:
-    """Decode and prepare the segments of the modalities that the model knows.
+    """Decode and prepare the segments of the modalities that the model knows; where one of these is a ``Composer``, its
+    words are one sequence, which ``answer`` leaves open.
 
     Without ``draws`` nothing is random. In training a sample of which the model reads nothing is an Item without
     pieces, so that one may train on a part of mixed data; in use it is a mistake. Raises DataError naming the key, the
@@ -96,53 +102,104 @@ def prepare(
             file=sample.file or None,
             line=sample.line,
         )
-    hidden: set[int] = set()
     if draws and generator is not None:
         known = _some_turns(known, draws.turns, generator)
+    composer = next((one for one in modalities.values() if isinstance(one, Composer)), None)
+    if composer is not None and known:
+        pieces = _composed(sample, known, modalities, composer, generator, seed, cache, answer)
+    else:
+        pieces = _apart(sample, known, modalities, draws, generator, seed, cache)
+    return Item(sample.key, _concept(sample), tuple(pieces))
+
+
+def _apart(
+    sample: Sample,
+    known: Sequence[Segment],
+    modalities: Mapping[str, Modality],
+    draws: Draws | None,
+    generator: torch.Generator | None,
+    seed: int,
+    cache: Cache | None,
+) -> Iterator[Piece]:
+    """One piece per segment."""
+    hidden: set[int] = set()
+    if draws and generator is not None:
         hidden = _withheld(known, draws.withhold, generator)
-    pieces = []
     for place, segment in enumerate(known):
-        values = _values(sample, segment, modalities[segment.modality], generator, cache)
+        medium = _medium(sample, segment, modalities[segment.modality], generator, cache)
         corrupt = (
             draws is not None
             and generator is not None
             and segment.role == "content"
             and float(torch.rand((), generator=generator)) < draws.corrupt
         )
-        pieces.append(
-            Piece(
-                modality=segment.modality,
-                values=values,
-                turn=segment.turn,
-                content=segment.role == "content",
-                target=segment.target,
-                hidden=place in hidden,
-                corrupt=corrupt,
-                seed=seed_of(seed, sample.key, place),
-            )
+        yield Piece(
+            modality=segment.modality,
+            values=medium.values,
+            turn=segment.turn,
+            content=segment.role == "content",
+            target=segment.target,
+            hidden=place in hidden,
+            corrupt=corrupt,
+            seed=seed_of(seed, sample.key, place),
+            layout=medium.layout,
         )
-    return Item(sample.key, _concept(sample), tuple(pieces))
 
 
-def _values(
+def _composed(
+    sample: Sample,
+    known: Sequence[Segment],
+    modalities: Mapping[str, Modality],
+    composer: Composer,
+    generator: torch.Generator | None,
+    seed: int,
+    cache: Cache | None,
+    answer: bool,
+) -> Iterator[Piece]:
+    """One piece per segment that is no text, and one for all words of the sample."""
+    media = [
+        None
+        if segment.modality == composer.name
+        else _medium(sample, segment, modalities[segment.modality], generator, cache)
+        for segment in known
+    ]
+    try:
+        composed = composer.compose(known, media, answer=answer)
+    except DataError as error:
+        raise error.at(key=sample.key, file=sample.file or None, line=sample.line) from None
+
+    def piece(place: int, modality: str, values: Tensor, *, target: bool, **more: Any) -> Piece:
+        return Piece(
+            modality, values, 0, not target, target, False, False, seed_of(seed, sample.key, place), **more
+        )
+
+    for place, (segment, medium) in enumerate(zip(known, media, strict=True)):
+        if medium is not None:
+            yield piece(place, segment.modality, medium.values, target=False, layout=medium.layout)
+    tokens = {"learnt": composed.learnt, "branch": composed.branch}
+    yield piece(len(known), composer.name, composed.values, target=True, **tokens)
+
+
+def _medium(
     sample: Sample,
     segment: Segment,
     modality: Modality,
     generator: torch.Generator | None,
     cache: Cache | None,
-) -> Tensor:
+) -> Medium:
     keep = cache is not None and not modality.draws and isinstance(segment.value, str | Path)
     place = (segment.modality, segment.value)
     if keep and cache is not None and (found := cache.get(place)) is not None:
         return found
     try:
-        values = modality.prepare(modality.load_value(segment.value), generator)
+        raw = modality.load_value(segment.value)
+        medium = Medium(modality.prepare(raw, generator), modality.layout(raw))
     except DataError as error:
         field = segment.field or segment.modality
         raise error.at(key=sample.key, file=sample.file or None, line=sample.line, field=field) from None
     if keep and cache is not None:
-        cache.put(place, values)
-    return values
+        cache.put(place, medium)
+    return medium
 
 
 def _concept(sample: Sample) -> int:

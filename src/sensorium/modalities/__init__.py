@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core import Modality
 from .audio import Audio
-from .frames import Clip
+from .clips import Clip
 from .image import Image
 from .mel_picture import MelPicture
 from .pretrained_text import PretrainedText

@@ -10,29 +10,33 @@ from typing import Any
 from ..core import CapabilityError, ConfigError, nearest
 
 FILE = "preprocessor_config.json"
-_KINDS = ("image_processor_type", "feature_extractor_type")
-_ENDING = re.compile(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
+_KINDS = ("image_processor_type", "feature_extractor_type", "video_processor_type")
+_ENDING = re.compile(r"(ImageProcessor|FeatureExtractor|VideoProcessor)(Fast|Pil)?$")
 _CODE = "auto_map"
+_OWNER = "processor_class"
 
 
 class Fields:
     """The fields of one JSON object that are not null; ``finish`` refuses those that nobody asked for.
 
     Each error is a ConfigError that names ``where`` (the file) and the field, what was expected and what was found.
+    ``owner`` is the class of processors that holds the one of this file, "" if the file does not say.
     """
 
     def __init__(self, config: Mapping[str, Any], where: str, section: str) -> None:
         """``section`` is the field that holds the object, if the file has one (``processor_config.json``)."""
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where}: expected an object, found {type(config).__name__}")
+        owner = config.get(_OWNER)
         if isinstance(inner := config.get(section), Mapping):
             config = inner
-        self.where = where
+            owner = config.get(_OWNER, owner)
+        self.where, self.owner = where, str(owner or "")
         self._fields = {name: value for name, value in config.items() if value is not None}
-        self._seen = {"processor_class"}
+        self._seen = {_OWNER}
 
     def kind(self, default: str | None) -> str:
-        """The class that wrote the file, without "ImageProcessor" or "FeatureExtractor" and its variant.
+        """The class that wrote the file, without "ImageProcessor" (or the like) and its variant.
 
         ``default`` is for files that do not say. Raises ConfigError if neither does or two fields contradict each
         other, CapabilityError if only code of the file's author could tell.

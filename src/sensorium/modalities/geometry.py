@@ -21,6 +21,7 @@ from ..core import ConfigError, DataError, nearest
 
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # in the order of Pillow's numbers
 _MOST_PIXELS = 1 << 26  # that a step may make of a long thin strip
+_LONGEST = 4096  # pixels of the longer side that `LongestEdge` ever makes
 _PRECISION = 1e-5  # of the scale that the search of `NativePatches` ends with
 _LARGEST_SCALE = 100.0
 
@@ -30,7 +31,7 @@ class Step(abc.ABC):
 
     ``side`` is the length in pixels, of the shorter side, that it works towards. ``reduced`` says that a JPEG may be
     decoded at a smaller scale. ``shape`` is that of the result, where it is the same for every picture (its first
-    axis at the shortest), else None.
+    axis at the shortest), else None. What has another number of axes than a picture is in pieces, and comes last.
     """
 
     side: int
@@ -40,6 +41,22 @@ class Step(abc.ABC):
     @abc.abstractmethod
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "..."]:
         """The result for one picture. Raises DataError for one so long and thin that the result is too large."""
+
+    def layout(self, height: int, width: int) -> tuple[int, ...] | None:
+        """What the number of pieces of a picture of this size does not tell (see ``Modality.layout``)."""
+        return None
+
+
+class ClipStep(Step):
+    """A step that takes all frames of a clip together; ``shape`` holds for clips as well."""
+
+    @abc.abstractmethod
+    def clip(self, frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "..."]:
+        """The result for a clip. Raises DataError for one that is too large."""
+
+    @abc.abstractmethod
+    def clip_layout(self, frames: int, height: int, width: int) -> tuple[int, ...]:
+        """What the number of pieces of such a clip does not tell."""
 
 
 @final
@@ -53,7 +70,7 @@ class CentralSquare(Step):
     reduced = True
 
     def __init__(self, *, size: int) -> None:
-        _check_sides("CentralSquare", size=size)
+        check_sides("CentralSquare", size=size)
         self.side, self.shape = size, (size, size, 3)
 
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "size size 3"]:
@@ -75,8 +92,8 @@ class Resize(Step):
     """The whole picture at ``height`` x ``width`` pixels, whatever its shape was (SigLIP, ViT, BEiT, ALIGN)."""
 
     def __init__(self, *, height: int, width: int, resample: str = "bicubic") -> None:
-        _check_sides("Resize", height=height, width=width)
-        self.resample = _checked_filter("Resize", resample)
+        check_sides("Resize", height=height, width=width)
+        self.resample = checked_filter("Resize", resample)
         self.height, self.width = height, width
         self.side, self.shape = min(height, width), (height, width, 3)
 
@@ -92,8 +109,8 @@ class ShortestEdge(Step):
     """
 
     def __init__(self, *, size: int, resample: str = "bicubic") -> None:
-        _check_sides("ShortestEdge", size=size)
-        self.resample = _checked_filter("ShortestEdge", resample)
+        check_sides("ShortestEdge", size=size)
+        self.resample = checked_filter("ShortestEdge", resample)
         self.side = size
 
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -104,11 +121,60 @@ class ShortestEdge(Step):
 
 
 @final
+class LongestEdge(Step):
+    """The whole picture in its own shape, the longer side ``size`` pixels long, but never more than 4,096
+    (Idefics3, SmolVLM). The shorter side is made even first.
+    """
+
+    def __init__(self, *, size: int, resample: str = "lanczos") -> None:
+        check_sides("LongestEdge", size=size)
+        self.resample = checked_filter("LongestEdge", resample)
+        self.side, self.longest = min(size, _LONGEST), size
+
+    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
+        return resized(picture, *self.size(*picture.shape[:2]), self.resample)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a picture of this height and width gets."""
+        height, width = self._scaled(height, width, self.longest, 2)
+        if max(height, width) > _LONGEST:
+            height, width = self._scaled(height, width, _LONGEST, 1)
+        return height, width
+
+    @staticmethod
+    def _scaled(height: int, width: int, longer: int, multiple: int) -> tuple[int, int]:
+        ratio = width / height
+        shorter = int(longer / ratio) if width >= height else int(longer * ratio)
+        shorter = max(1, shorter + shorter % multiple)
+        return (shorter, longer) if width >= height else (longer, shorter)
+
+
+@final
+class PadSquare(Step):
+    """The whole picture in the middle of a square of one ``colour``, three bytes (LLaVA)."""
+
+    def __init__(self, *, colour: list[int]) -> None:
+        if len(colour) != 3 or not all(0 <= level <= 255 for level in colour):
+            raise ConfigError(f"PadSquare.colour must be three bytes, found {colour}")
+        self.colour, self.side = colour, 1
+
+    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side 3"]:
+        height, width = picture.shape[:2]
+        side = max(height, width)
+        check_result(picture, side, side)
+        whole = np.empty((side, side, 3), np.uint8)
+        whole[:] = self.colour
+        top, left = (side - height) // 2, (side - width) // 2
+        whole[top : top + height, left : left + width] = picture
+        return whole
+
+
+@final
 class CentreCrop(Step):
     """The middle ``height`` x ``width`` pixels; what a smaller picture lacks is black."""
 
     def __init__(self, *, height: int, width: int) -> None:
-        _check_sides("CentreCrop", height=height, width=width)
+        check_sides("CentreCrop", height=height, width=width)
         self.height, self.width = height, width
         self.side, self.shape = min(height, width), (height, width, 3)
 
@@ -134,10 +200,10 @@ class NativePatches(Step):
     """
 
     def __init__(self, *, patch: int = 16, most: int = 256, resample: str = "bilinear") -> None:
-        _check_sides("NativePatches", patch=patch, most=most)
+        check_sides("NativePatches", patch=patch, most=most)
         if most > 1 << 16:
             raise ConfigError(f"NativePatches.most must be at most {1 << 16}, found {most}")
-        self.resample = _checked_filter("NativePatches", resample)
+        self.resample = checked_filter("NativePatches", resample)
         self.patch, self.most = patch, most
         self.side, self.shape = patch, (1, patch * patch * 3 + 4)
 
@@ -185,10 +251,13 @@ def chosen_steps(
     if not steps or steps[-1].shape is None:
         raise ConfigError(
             f"{owner}.geometry must end in a step that makes all pictures alike "
-            f"(CentralSquare, Resize, CentreCrop or NativePatches), found {_names(steps)}"
+            f"(CentralSquare, Resize, CentreCrop, patches or tiles), found {_names(steps)}"
         )
-    if any(isinstance(step, NativePatches) for step in steps[:-1]):
-        raise ConfigError(f"{owner}.geometry: nothing can follow NativePatches, found {_names(steps)}")
+    for step in steps[:-1]:
+        if step.shape is not None and len(step.shape) != 3:
+            raise ConfigError(
+                f"{owner}.geometry: nothing can follow {type(step).__name__}, found {_names(steps)}"
+            )
     return steps
 
 
@@ -206,19 +275,49 @@ def apply_steps(steps: Sequence[Step], picture: UInt8[np.ndarray, "h w 3"]) -> U
     return picture
 
 
+def apply_to_clip(steps: Sequence[Step], frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "..."]:
+    """One step after the other on each frame, and the last on all together if it takes clips."""
+    last = steps[-1]
+    if not isinstance(last, ClipStep):
+        return np.stack([apply_steps(steps, frame) for frame in frames])
+    return last.clip(np.stack([apply_steps(steps[:-1], frame) for frame in frames]))
+
+
+def clip_layout(
+    steps: Sequence[Step], frames: int, picture: UInt8[np.ndarray, "h w 3"]
+) -> tuple[int, ...] | None:
+    """The layout of what ``apply_to_clip`` returns, for so many frames like ``picture``."""
+    last = steps[-1]
+    if not isinstance(last, ClipStep):
+        return None
+    height, width = apply_steps(steps[:-1], picture).shape[:2]
+    return last.clip_layout(frames, height, width)
+
+
+def steps_layout(steps: Sequence[Step], picture: UInt8[np.ndarray, "h w 3"]) -> tuple[int, ...] | None:
+    """The layout of the pieces that ``apply_steps`` returns."""
+    height, width = apply_steps(steps[:-1], picture).shape[:2]
+    return steps[-1].layout(height, width)
+
+
 def resized(
     picture: UInt8[np.ndarray, "h w 3"], height: int, width: int, resample: str
 ) -> UInt8[np.ndarray, "height width 3"]:
     """``picture`` at another size. Raises DataError for a size beyond 64 million pixels."""
     from PIL import Image
 
+    check_result(picture, height, width)
+    filter_ = Image.Resampling[resample.upper()]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), filter_))
+
+
+def check_result(picture: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> None:
+    """Raise DataError if ``picture`` would become one of more than 64 million pixels."""
     if height * width > _MOST_PIXELS:
         raise DataError(
             f"the picture of {picture.shape[1]} x {picture.shape[0]} pixels is too long and thin: "
             f"it would become {width} x {height}"
         )
-    filter_ = Image.Resampling[resample.upper()]
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), filter_))
 
 
 def _middle(length: int, wanted: int) -> tuple[slice, int]:
@@ -229,13 +328,15 @@ def _middle(length: int, wanted: int) -> tuple[slice, int]:
     return slice(None), (wanted - length + 1) // 2
 
 
-def _checked_filter(owner: str, resample: str) -> str:
+def checked_filter(owner: str, resample: str) -> str:
+    """``resample``. Raises ConfigError, naming ``owner``, for no filter of ``RESAMPLE``."""
     if resample not in RESAMPLE:
         raise ConfigError(f"{owner}.resample: there is no filter {resample!r}{nearest(resample, RESAMPLE)}")
     return resample
 
 
-def _check_sides(owner: str, **sides: int) -> None:
+def check_sides(owner: str, **sides: int) -> None:
+    """Raise ConfigError, naming ``owner`` and the side, for one below 1."""
     for name, value in sides.items():
         if value < 1:
             raise ConfigError(f"{owner}.{name} must be at least 1, found {value}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core import ConfigError, DataError, Modality, nearest
 from . import html
 from .files import GIB, beginning, is_source, open_source, peek
-from .geometry import Step, apply_steps, chosen_steps, result_shape
+from .geometry import Step, apply_steps, chosen_steps, result_shape, steps_layout
 from .pixels import COLOURS, augment, check_augmentation, decoding, normaliser, rgb, rgb_array, undone
 
 _SIZE = 64  # pixels, if nothing is said
@@ -63,7 +63,7 @@ class Image(Modality):
         check_augmentation("Image", flip, shift, self._shape)
         self.colours, self.upright, self.flip, self.shift = colours, upright, flip, shift
         self.max_pixels, self.max_bytes = max_pixels, max_bytes
-        self._normalise = normaliser("Image", mean, std)
+        self._normalise = normaliser("Image", mean, std, self._shape)
 
     @property
     def draws(self) -> bool:
@@ -96,11 +96,15 @@ class Image(Modality):
     def prepare(
         self, raw: np.ndarray, generator: torch.Generator | None = None
     ) -> Float[Tensor, "rows columns 3"] | UInt8[Tensor, "rows ..."]:
-        """Float32 [rows, columns, 3], or bytes (of ``NativePatches``: uint8 [patches, bytes])."""
+        """Float32 [rows, columns, 3], or bytes; of a last step that makes pieces [pieces, ...]: patches, tiles."""
         values = self._normalise(apply_steps(self._steps, raw))
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
+
+    def layout(self, raw: np.ndarray) -> tuple[int, ...] | None:
+        """That of the tiles or patches of the last step, where it has one."""
+        return steps_layout(self._steps, raw)
 
     def undo(self, values: Tensor) -> np.ndarray:
         """uint8 [rows, columns, 3], in the size in which networks see pictures."""

@@ -162,15 +162,18 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 
 def normaliser(
-    owner: str, mean: float | list[float] | None, std: float | list[float]
+    owner: str, mean: float | list[float] | None, std: float | list[float], shape: tuple[int, ...]
 ) -> Callable[[np.ndarray], Tensor]:
-    """A function from uint8 [..., 3] to float32 ``(value / 255 - mean) / std``, per channel or for all alike.
+    """A function from uint8 of this ``shape``, [..., 3], to float32 ``(value / 255 - mean) / std``, per channel or for
+    all alike.
 
     Without a mean, the function gives the bytes as they are. Raises ConfigError, naming ``owner``, for anything but
-    1 or 3 numbers, or a deviation of 0.
+    1 or 3 numbers, a deviation of 0, or a mean for rows of bytes, which patches are.
     """
     if mean is None:
         return torch.tensor
+    if shape[-1] != 3:
+        raise ConfigError(f"{owner}: patches stay bytes: expected no mean, found {mean!r}")
     means, stds = (
         torch.tensor(v if isinstance(v, Sequence) else [v], dtype=torch.float64) for v in (mean, std)
     )

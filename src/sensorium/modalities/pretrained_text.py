@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -23,17 +23,20 @@ class PretrainedText(Modality):
     The vocabulary is in the files of a checkpoint's directory, in the layout of the `transformers` package:
     ``tokenizer.json``; ``vocab.json`` and ``merges.txt``; ``vocab.txt``; a SentencePiece model; and the small files
     beside them. They are read by ``load(directory)``, or by ``fit`` from ``checkpoint``, if that is given. The
-    rules are those of the class that the files name: CLIP, BERT, DistilBERT, ELECTRA, RoBERTa, GPT-2, XLM-R, SigLIP,
-    SigLIP 2, Gemma, wav2vec 2.0 (CTC), or ``PreTrainedTokenizerFast``, which is ``tokenizer.json`` as it is.
+    rules are those of the class that the files name: CLIP, BERT (and GIT), DistilBERT, ELECTRA, RoBERTa, GPT-2 (and
+    OPT), XLM-R, SigLIP, SigLIP 2, Gemma, LLaMA 1 and 2 (and Vicuna, IDEFICS), Code Llama, Qwen 2 and 3 (and InternVL),
+    Cohere, T5, wav2vec 2.0 (CTC), or ``PreTrainedTokenizerFast``, which is ``tokenizer.json`` as it is (LLaMA 3,
+    GLM-4, LLaVA, SmolVLM).
 
     Special tokens stand around a text as the family has them, and the text is cut so that all fit into
     ``max_tokens``, by default what the files say. With ``pad_to``, texts are filled up to that many tokens, as
     SigLIP, SigLIP 2 and ALIGN need (64). ``lower`` puts text in lower case before anything else.
 
-    Two differences from the reference are meant. Special tokens written in a text are plain text: no text encodes
+    Three differences from the reference are meant. Special tokens written in a text are plain text: no text encodes
     to one, unless ``special_in_text`` is true, as it always is in the reference. And CLIP's first tokenizer
     repaired broken Unicode and HTML entities, where the package `ftfy` was installed; neither the reference of
-    today (transformers 5) nor this does.
+    today (transformers 5) nor this does. Where a checkpoint of GPT-2's class has other rules in ``tokenizer.json``
+    (SmolLM splits digits), these hold, as in transformers 4; transformers 5 drops them.
 
     SigLIP's vocabulary needs the package `sentencepiece`.
     """
@@ -60,6 +63,11 @@ class PretrainedText(Modality):
         self._plain = Text(max_characters=max_characters)  # reads, checks and shows
         self._files: dict[str, bytes] | None = None
         self._vocabulary: Vocabulary | None = None
+
+    @property
+    def opened(self) -> Vocabulary:
+        """The vocabulary itself. Raises ConfigError before ``fit`` or ``load``."""
+        return self._open()
 
     @property
     def vocabulary_size(self) -> int:
@@ -166,11 +174,17 @@ class PretrainedText(Modality):
     def save(self, directory: Path) -> None:
         """Write the files that ``load`` and the reference read: those of the checkpoint, with the class named."""
         for name, content in self._open().files.items():
-            (directory / name).write_bytes(content)
+            file = directory / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
 
     def load(self, directory: Path) -> None:
         """Read a checkpoint's directory. Raises CheckpointError naming the file and the field that is wrong."""
         self._use(read_files(directory), f"{directory}: ")
+
+    def use(self, files: Mapping[str, bytes]) -> None:
+        """Take the vocabulary in the content of files, by name, instead of a directory's. Raises CheckpointError."""
+        self._use(dict(files), "")
 
     def __getstate__(self) -> dict[str, Any]:  # an open vocabulary cannot be sent to other processes
         return self.__dict__ | {"_vocabulary": None}

@@ -9,54 +9,51 @@ transparency, before the same steps.) Where a processor would refuse a picture (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from ..core import CapabilityError, ConfigError, Spec, nearest
+from ..core import CapabilityError, Spec, nearest
 from .fields import FILE, Fields
-from .geometry import RESAMPLE, CentreCrop, NativePatches, Resize, ShortestEdge
+from .geometry import RESAMPLE, CentreCrop, NativePatches, PadSquare, Resize, ShortestEdge
 from .image import Image
+from .picture_fields import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IGNORED,
+    Kind,
+    exact,
+    read_channels,
+    read_pixels,
+    read_resample,
+    read_size,
+    written_pixels,
+)
+from .public_tiles import TILED, written_tiles
 from .video import Video
 
 _ENDING = "ImageProcessor"
-_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 _WARPED = 384  # pixels, from which ConvNeXt's pictures are no longer cropped
 _FRAMES = 16  # of VideoMAE; its model's config has the number
-_IGNORED = (
-    "do_convert_rgb", "data_format", "input_data_format", "return_tensors", "device", "disable_grouping",
-    "image_seq_length", "model_input_names", "_valid_processor_keys", "do_reduce_labels", "reduce_labels",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What one class of processors assumes for fields that a file leaves out."""
-
-    size: Mapping[str, int]
-    resample: str = "bicubic"
-    square: bool = True  # what a size of one number means
-    crop: int | None = None  # side of the crop, if any
-    crops: bool = False
-    mean: Sequence[float] = (0.5, 0.5, 0.5)
-    std: Sequence[float] = (0.5, 0.5, 0.5)
-
-
-def _exact(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}
-
-
 _SHORTEST = {"shortest_edge": 224}
-_CLIP = _Kind(_SHORTEST, square=False, crop=224, crops=True, mean=_CLIP_MEAN, std=_CLIP_STD)
+_CLIP = Kind(_SHORTEST, square=False, crop=224, crops=True, mean=CLIP_MEAN, std=CLIP_STD)
 _KINDS = {
     "CLIP": _CLIP,
     "Bit": _CLIP,
-    "Siglip": _Kind(_exact(224), square=False),
-    "Siglip2": _Kind({}, "bilinear"),
-    "ViT": _Kind(_exact(224), "bilinear"),
-    "Beit": _Kind(_exact(224), crop=224),
-    "ConvNext": _Kind({"shortest_edge": 384}, square=False),
-    "EfficientNet": _Kind(_exact(346), crop=289),
-    "VideoMAE": _Kind(_SHORTEST, "bilinear", square=False, crop=224, crops=True),
+    "Siglip": Kind(exact(224), square=False),
+    "Siglip2": Kind({}, "bilinear"),
+    "ViT": Kind(exact(224), "bilinear"),
+    "Beit": Kind(exact(224), crop=224),
+    "ConvNext": Kind({"shortest_edge": 384}, square=False),
+    "EfficientNet": Kind(exact(346), crop=289),
+    "VideoMAE": Kind(_SHORTEST, "bilinear", square=False, crop=224, crops=True),
+    "Blip": Kind(exact(384), mean=CLIP_MEAN, std=CLIP_STD),
+    "Idefics": Kind(
+        exact(224), mean=CLIP_MEAN, std=CLIP_STD, alias="image_size", ignored=("image_num_channels",)
+    ),
+    "Llava": _CLIP,
+    "VideoLlava": replace(_CLIP, ignored=("return_legacy_image_output",)),
+} | {
+    name: kind for name, (kind, _) in TILED.items()
 }  # the class names of transformers, without "ImageProcessor"
 
 
@@ -67,9 +64,11 @@ def image_settings(
     ``Pixels`` that normalises them.
 
     ``config`` is the content of a file of any age that transformers wrote for CLIP, SigLIP, SigLIP 2, ViT, MAE, BEiT,
-    DINOv2, BiT, ResNet, EfficientNet, ALIGN or VideoMAE; ``kind`` (such as "CLIPImageProcessor") is what wrote it, if
-    the file does not say. Raises CapabilityError for another processor or an ability that is not built, ConfigError
-    for a field that is unknown, wrong or contradicts another; each names ``where`` and the field.
+    DINOv2, BiT, ResNet, EfficientNet, ALIGN, VideoMAE, BLIP, GIT, Idefics, LLaVA, LLaVA-NeXT, PaliGemma, Gemma 3,
+    InternVL, Idefics3, SmolVLM, Qwen2-VL, Qwen2.5-VL or Video-LLaVA, or of the ``processor_config.json`` that holds it;
+    ``kind`` (such as "CLIPImageProcessor") is what wrote it, if the file does not say. Raises CapabilityError for
+    another processor or an ability that is not built, ConfigError for a field that is unknown, wrong or contradicts
+    another; each names ``where`` and the field.
     """
     fields = Fields(config, where, "image_processor")
     name = fields.kind(kind)
@@ -78,22 +77,40 @@ def image_settings(
             f"{where}: image_processor_type: no preparation for {name}{_ENDING}{nearest(name, _KINDS)}"
         )
     known = _KINDS[name]
-    fields.ignore(*_IGNORED)
-    fields.expect("do_pad", False)
-    fields.ignore("pad_size")
-    steps = _patches(fields, known) if name == "Siglip2" else _steps(fields, known, warps=name == "ConvNext")
-    pixels = _pixels(fields, known, again=name == "EfficientNet")
+    fields.ignore(*IGNORED, *known.ignored, "pad_size")
+    if name in TILED:
+        steps = TILED[name][1](fields, known)
+    elif name == "Siglip2":
+        steps = _patches(fields, known)
+    else:
+        steps = _padding(fields, known, name) + read_steps(fields, known, warps=name == "ConvNext")
+    pixels = read_pixels(fields, known, again=name == "EfficientNet")
     fields.finish()
     if name == "VideoMAE":
         return Spec(Video, frames=_FRAMES, geometry=steps, mean=None, fill=True), pixels
     return Spec(Image, geometry=steps, mean=None, colours="clipped", upright=False), pixels
 
 
-def _steps(fields: Fields, known: _Kind, *, warps: bool) -> list[Spec]:
+def _padding(fields: Fields, known: Kind, name: str) -> list[Spec]:
+    """LLaVA's kind may put pictures on a square of their mean colour first."""
+    if name != "Llava":
+        fields.expect("do_pad", False)
+    elif fields.flag("do_pad", False):
+        mean = read_channels(fields, "image_mean", known.mean)
+        return [Spec(PadSquare, colour=_mean_colour(mean))]
+    return []
+
+
+def _mean_colour(mean: Sequence[float]) -> list[int]:
+    return [int(level * 255) for level in mean]
+
+
+def read_steps(fields: Fields, known: Kind, *, warps: bool = False) -> list[Spec]:
+    """Steps that resize and crop; ``warps``: of ConvNeXt's kind, which keeps a part of the shortest edge."""
     steps = []
     square = fields.flag("default_to_square", known.square)
-    size = _size(fields, "size", fields.get("size", known.size), square)
-    resample = _resample(fields, known)
+    size = read_size(fields, "size", fields.get(known.alias, fields.get("size", known.size)), square)
+    resample = read_resample(fields, known)
     share = fields.number("crop_pct", 224 / 256, least=1e-3) if warps else 0.0
     if fields.flag("do_resize", True):
         steps = _resizing(fields, size, resample, share)
@@ -101,7 +118,7 @@ def _steps(fields: Fields, known: _Kind, *, warps: bool) -> list[Spec]:
     if fields.flag("do_center_crop", known.crops):
         if crop is None:
             raise fields.error("crop_size", "do_center_crop needs it, but the field is missing")
-        crop = _size(fields, "crop_size", crop, square=True)
+        crop = read_size(fields, "crop_size", crop)
         if "shortest_edge" in crop:
             raise fields.expected("crop_size", "height and width", crop)
         steps.append(Spec(CentreCrop, **crop))
@@ -122,64 +139,16 @@ def _resizing(fields: Fields, size: Mapping[str, int], resample: str, share: flo
     if not share:
         return [Spec(ShortestEdge, size=side, resample=resample)]
     if side >= _WARPED:
-        return [Spec(Resize, **_exact(side), resample=resample)]
-    return [Spec(ShortestEdge, size=int(side / share), resample=resample), Spec(CentreCrop, **_exact(side))]
+        return [Spec(Resize, **exact(side), resample=resample)]
+    return [Spec(ShortestEdge, size=int(side / share), resample=resample), Spec(CentreCrop, **exact(side))]
 
 
-def _patches(fields: Fields, known: _Kind) -> list[Spec]:
+def _patches(fields: Fields, known: Kind) -> list[Spec]:
     fields.expect("do_resize", True)
     fields.expect("do_center_crop", False)
     fields.ignore("size", "crop_size", "default_to_square")
     patch, most = fields.whole("patch_size", 16), fields.whole("max_num_patches", 256)
-    return [Spec(NativePatches, patch=patch, most=most, resample=_resample(fields, known))]
-
-
-def _size(fields: Fields, name: str, value: Any, square: bool) -> dict[str, int]:
-    """``height`` and ``width``, or ``shortest_edge``: older files have one number or two."""
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        value = dict(zip(("height", "width"), value, strict=True))
-    elif not isinstance(value, Mapping):
-        value = {"height": value, "width": value} if square else {"shortest_edge": value}
-    sides = {key: side for key, side in value.items() if side is not None}
-    if set(sides) in ({"shortest_edge", "longest_edge"}, {"longest_edge"}, {"max_height", "max_width"}):
-        raise CapabilityError(f"{fields.where}: {name}: no geometry for {' and '.join(sorted(sides))}")
-    if set(sides) not in ({"height", "width"}, {"shortest_edge"}):
-        raise fields.expected(name, "height and width, or shortest_edge", value)
-    if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides.values()):
-        raise fields.expected(name, "whole numbers of pixels", value)
-    return sides
-
-
-def _resample(fields: Fields, known: _Kind) -> str:
-    number = fields.whole("resample", RESAMPLE.index(known.resample), least=0)
-    if number >= len(RESAMPLE):
-        raise fields.expected("resample", f"a filter of Pillow, 0 to {len(RESAMPLE) - 1}", number)
-    return RESAMPLE[number]
-
-
-def _pixels(fields: Fields, known: _Kind, *, again: bool) -> dict[str, Any]:
-    """Arguments of ``Pixels``; ``again``: EfficientNet's kind, which may subtract 1 first and divide twice."""
-    rescales, factor = fields.flag("do_rescale", True), fields.number("rescale_factor", 1 / 255)
-    mean, std = _channels(fields, "image_mean", known.mean), _channels(fields, "image_std", known.std)
-    if factor == 0 or 0.0 in std:
-        raise fields.expected("rescale_factor" if factor == 0 else "image_std", "numbers other than 0", 0)
-    divisor = std
-    if not fields.flag("do_normalize", True):
-        mean, divisor = [0.0] * 3, [1.0] * 3
-    if again:
-        if fields.flag("rescale_offset", False) and rescales:
-            mean = [m + 1 for m in mean]
-        if fields.flag("include_top", True):
-            divisor = [d * s for d, s in zip(divisor, std, strict=True)]
-    return {"mean": mean, "std": divisor, "rescale": factor if rescales else 1.0}
-
-
-def _channels(fields: Fields, name: str, default: Sequence[float]) -> list[float]:
-    value = fields.get(name, list(default))
-    value = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 3
-    if len(value) != 3 or not all(isinstance(v, int | float) and abs(v) < float("inf") for v in value):
-        raise fields.expected(name, "a number for each of 3 channels", value)
-    return [float(v) for v in value]
+    return [Spec(NativePatches, patch=patch, most=most, resample=read_resample(fields, known))]
 
 
 def image_config(
@@ -193,31 +162,29 @@ def image_config(
     """
     geometry = image.geometry if isinstance(image.geometry, list) else [image.geometry]
     steps: list[Spec] = [step for step in geometry if isinstance(step, Spec)]
+    config = written_pixels(image, pixels)
     if image.cls is Video:
         processor = f"VideoMAE{_ENDING}"
+    if steps and steps[0].cls is PadSquare and processor == f"Llava{_ENDING}":
+        if steps[0].colour != _mean_colour(config["image_mean"]):
+            raise CapabilityError(f"{processor} pads with the mean colour only, found {steps[0].colour}")
+        config["do_pad"], steps = True, steps[1:]
     if [step.cls for step in steps] == [NativePatches]:
         sizes = {"patch_size": steps[0].patch, "max_num_patches": steps[0].most, "do_resize": True}
         sizes["resample"] = RESAMPLE.index(steps[0].resample)
         processor = f"Siglip2{_ENDING}"
+    elif (tiled := written_tiles(steps, processor)) is not None:
+        processor, sizes = tiled
     else:
-        sizes = _sizes(steps, processor)
-    mean, std, rescale = _normalisation(image, pixels)
-    config = {
-        "image_processor_type": processor,
-        "do_convert_rgb": True,
-        "do_rescale": rescale != 1,
-        "rescale_factor": rescale,
-        "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
-        **sizes,
-    }
+        sizes = written_steps(steps, processor)
+    config |= {"image_processor_type": processor, **sizes}
     if processor == f"EfficientNet{_ENDING}":
         config |= {"rescale_offset": False, "include_top": False}
     return config
 
 
-def _sizes(steps: Sequence[Spec], processor: str) -> dict[str, Any]:
+def written_steps(steps: Sequence[Spec], processor: str) -> dict[str, Any]:
+    """The fields that ``read_steps`` reads. Raises CapabilityError for steps that ``processor`` has not."""
     kinds = [step.cls for step in steps]
     if kinds not in ([Resize], [CentreCrop], [Resize, CentreCrop], [ShortestEdge, CentreCrop]):
         found = ", then ".join(kind.__name__ for kind in kinds) or "the central square"
@@ -249,22 +216,6 @@ def _kept_share(first: Spec, last: Spec) -> dict[str, Any]:
         )
     if first.cls is Resize:
         return {"size": {"shortest_edge": side}}
-    exact = side / first.size
-    share = exact if int(side / exact) == first.size else side / (first.size + 0.5)
+    ratio = side / first.size
+    share = ratio if int(side / ratio) == first.size else side / (first.size + 0.5)
     return {"size": {"shortest_edge": side}, "crop_pct": share}
-
-
-def _normalisation(
-    image: Spec, pixels: Spec | Mapping[str, Any] | None
-) -> tuple[list[float], list[float], float]:
-    """Of the modality if it normalises itself, else of the network."""
-    source: Any = image if image.mean is not None else pixels
-    if source is None:
-        raise ConfigError("image_config: the pictures are bytes: say what normalises them")
-    if isinstance(source, Mapping):
-        mean, std, rescale = source["mean"], source["std"], source["rescale"]
-    else:
-        mean, std = source.mean, source.std
-        rescale = 1 / 255 if source is image else source.rescale
-    three = [[float(v)] * 3 if isinstance(v, int | float) else [float(x) for x in v] for v in (mean, std)]
-    return three[0], three[1], rescale

@@ -88,7 +88,7 @@ def player(raw: Sound, log_mel: LogMel) -> str:
     """HTML: a player above a spectrogram, of the first 30 s."""
     samples = torch.tensor(raw.samples[: _SHOWN_SECONDS * raw.rate])
     rate = min(raw.rate, _SHOWN_RATE)
-    sound = html.data_uri("audio/wav", _wav(resample(samples, raw.rate, rate).numpy(), rate))
+    sound = html.data_uri("audio/wav", wav(resample(samples, raw.rate, rate).numpy(), rate))
     picture = html.coloured(log_mel(resample(samples, raw.rate, log_mel.rate)).T.flip(0).numpy())
     seconds = len(raw.samples) / raw.rate
     return (
@@ -126,7 +126,8 @@ def _from_array(values: Any, rate: Any) -> Sound:
     return Sound(samples, rate)
 
 
-def _wav(samples: np.ndarray, rate: int) -> bytes:
+def wav(samples: np.ndarray, rate: int) -> bytes:
+    """A WAV file of 16 bits; what is beyond full scale (1) is clipped."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from ..core import ConfigError, DataError, Modality
 from . import html
+from .clips import Clip, Limits, check_count
 from .files import GIB, is_source, open_source
-from .frames import Clip, Limits, decode, spread
-from .geometry import Step, apply_steps, chosen_steps, result_shape
+from .frames import decode
+from .geometry import ClipStep, Step, apply_to_clip, chosen_steps, clip_layout, result_shape
 from .image import check_pixels
 from .pixels import augment, check_augmentation, normaliser, rgb_array, undone
+from .sampling import Evenly, Sampling
 
 _SHOWN_RATE = 4.0  # frames per second of what a network restored
 _SIZE = 32  # pixels, if nothing is said
@@ -28,6 +30,7 @@ class Video(Modality):
     """Films as ``frames`` pictures of one size, the middles of equal parts.
 
     A shorter film keeps all the frames it has; with ``fill`` they are repeated, for networks that need their number.
+    ``sampling`` is another rule, in place of both.
 
     ``read`` gives a ``Clip`` of those frames only: animated GIF and WebP by Pillow, MP4, WebM and MPEG by
     PyAV (``pip install sensorium[video]``). Frames more than twice larger than needed are reduced while decoding.
@@ -36,7 +39,8 @@ class Video(Modality):
     [frames, rows, columns, 3], or the bytes as they are if ``mean`` is None, as networks of public
     checkpoints take them. Given frames are prepared as those checkpoints' processors do, frame for frame. In
     training, ``flip`` mirrors half of the clips and ``shift`` moves them by up to that many pixels, all frames alike.
-    Films of more than ``max_pixels`` per frame, or longer than ``max_seconds``, are refused.
+    With ``MergedPatches`` as the last step, clips are patches in their own shape. Films of more than ``max_pixels`` per
+    frame, longer than ``max_seconds`` or of more than ``max_frames`` are refused before they are decoded.
     """
 
     name: ClassVar[str] = "video"
@@ -55,18 +59,24 @@ class Video(Modality):
         shift: int = 0,
         max_pixels: int = 40_000_000,
         max_seconds: float = 600.0,
+        max_frames: int = 36_000,
         max_bytes: int = 2 * GIB,
+        sampling: Sampling | None = None,
     ) -> None:
         if frames < 1:
             raise ConfigError(f"Video.frames must be at least 1, found {frames}")
+        if sampling is not None and fill:
+            raise ConfigError("Video: give sampling or fill, not both")
+        self._sampling = sampling if sampling is not None else Evenly(frames=frames, fill=fill)
         self._steps = chosen_steps("Video", size, _SIZE, geometry)
         self._shape = result_shape(self._steps)
-        if len(self._shape) != 3:
+        if len(self._shape) != 3 and not isinstance(self._steps[-1], ClipStep):
             raise ConfigError("Video.geometry: frames must be whole pictures, not patches")
         check_augmentation("Video", flip, shift, self._shape)
         self.frames, self.fill, self.flip, self.shift = frames, fill, flip, shift
         self.max_pixels, self.max_seconds, self.max_bytes = max_pixels, max_seconds, max_bytes
-        self._normalise = normaliser("Video", mean, std)
+        self.max_frames = max_frames
+        self._normalise = normaliser("Video", mean, std, self._shape)
 
     @property
     def draws(self) -> bool:
@@ -81,7 +91,7 @@ class Video(Modality):
         """
         if is_source(source):
             side = max(_LEAST_SIDE, *(2 * step.side for step in self._steps))
-            limits = Limits(self.frames, side, self.max_pixels, self.max_seconds)
+            limits = Limits(self._sampling, side, self.max_pixels, self.max_seconds, self.max_frames)
             with open_source(source, self.max_bytes) as handle:
                 return decode(handle, limits)
         if isinstance(source, Clip):
@@ -106,27 +116,36 @@ class Video(Modality):
                 f"found {frames.dtype} of the shape {list(frames.shape)}"
             )
         check_pixels((frames.shape[2], frames.shape[1]), self.max_pixels)
+        check_count(len(frames), self.max_frames)
         if not 0 < raw.rate < float("inf"):
             raise DataError(f"expected a rate above 0 frames per second, found {raw.rate:g}")
 
     def prepare(
         self, raw: Clip, generator: torch.Generator | None = None
     ) -> Float[Tensor, "frames rows columns 3"] | UInt8[Tensor, "frames rows columns 3"]:
-        """Float32 [frames, rows, columns, 3], or bytes."""
-        places = spread(len(raw.frames), self.frames, fill=self.fill)
-        values = self._normalise(np.stack([apply_steps(self._steps, raw.frames[place]) for place in places]))
+        """Float32 [frames, rows, columns, 3], or bytes (of ``MergedPatches``: uint8 [patches, bytes])."""
+        places = self._sampling.places(len(raw.frames), raw.rate)
+        values = self._normalise(apply_to_clip(self._steps, raw.frames[places]))
         if generator is None:
             return values
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
 
+    def layout(self, raw: Clip) -> tuple[int, ...] | None:
+        """Of patches: time, rows and columns; of whole frames none."""
+        count = len(self._sampling.places(len(raw.frames), raw.rate))
+        return clip_layout(self._steps, count, raw.frames[0])
+
     def undo(self, values: Tensor) -> Clip:
         """The frames in the size in which networks see them; how fast they were is forgotten."""
+        if len(self._shape) != 3:
+            return super().undo(values)
         return Clip(undone(values, self._normalise), _SHOWN_RATE)
 
     def blank(self) -> Tensor:
         """The fewest frames there can be, grey; of bytes, black."""
-        fewest = self.frames if self.fill else 1
-        return torch.zeros_like(self._normalise(np.zeros((fewest, *self._shape), np.uint8)))
+        fewest = len(self._sampling.places(1, 1.0))
+        shape = (fewest, *self._shape) if len(self._shape) == 3 else self._shape
+        return torch.zeros_like(self._normalise(np.zeros(shape, np.uint8)))
 
     def size(self, raw: Clip) -> tuple[float, str]:
         """The number of frames kept."""

@@ -1,6 +1,7 @@
 """(Outputs, Batch) -> named losses. Models never compute a loss."""
 
 from .affinity import Affinity
+from .balance import BalancedExperts
 from .codes import CodeContrast, CodeDiversity
 from .contrastive import Contrastive
 from .ctc import CTC
@@ -10,6 +11,7 @@ from .language import MaskedTokens, NextToken
 from .objective import Objective
 from .pair import Blend, Pairwise
 from .patches import MaskedPatches
+from .preferences import IdentityPreferences, Preferences
 from .replaced import ReplacedTokenDetection
 from .sentences import NextSentence
 from .sigmoid import Sigmoid
@@ -17,10 +19,12 @@ from .sigmoid import Sigmoid
 __all__ = [
     "CTC",
     "Affinity",
+    "BalancedExperts",
     "Blend",
     "CodeContrast",
     "CodeDiversity",
     "Contrastive",
+    "IdentityPreferences",
     "InfoNCE",
     "MaskedPatches",
     "MaskedTokens",
@@ -28,6 +32,7 @@ __all__ = [
     "NextToken",
     "Objective",
     "Pairwise",
+    "Preferences",
     "ReplacedTokenDetection",
     "SameEmbeddings",
     "Sigmoid",

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..core.batch import Batch
 from ..core.errors import ConfigError
-from ..core.outputs import Outputs, TokenPrediction
+from ..core.outputs import Outputs, TokenPrediction, WordPrediction
 from .language import MaskedTokens, NextToken
+from .linear_cross_entropy import rows_at_once
 from .objective import Objective
+from .tiles import cuts
 
 _T = TypeVar("_T")
+Prediction = TokenPrediction | WordPrediction
 
 
 class SoftTokens(Objective):
     """Kullback-Leibler divergence from the teacher's distribution over the next token to the student's, both softened
-    by ``temperature``, times its square (Hinton et al. 2015, arXiv:1503.02531). In nats per token.
+    by ``temperature``, times its square (Hinton et al. 2015, arXiv:1503.02531). In nats per token. Logits that are not
+    made yet are made for some tokens at a time, forward and again backward.
 
     Raises ConfigError for outputs without a teacher's predictions, or for another vocabulary.
     """
@@ -34,8 +40,8 @@ class SoftTokens(Objective):
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         name = "distilled/language"
-        student = _found(name, "student", outputs.language)
-        teacher = _found(name, "teacher", _teacher(outputs, name).language)
+        student = needed(name, "student", outputs.language)
+        teacher = needed(name, "teacher", teacher_of(outputs, name).language)
         return {name: _divergence(name, student, teacher, self.temperature)}
 
 
@@ -51,8 +57,8 @@ class SoftMaskedTokens(Objective):
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         name = f"distilled/masked/{self.stream}"
-        student = _found(name, "student", outputs.masked_tokens.get(self.stream))
-        teacher = _found(name, "teacher", _teacher(outputs, name).masked_tokens.get(self.stream))
+        student = needed(name, "student", outputs.masked_tokens.get(self.stream))
+        teacher = needed(name, "teacher", teacher_of(outputs, name).masked_tokens.get(self.stream))
         return {name: _divergence(name, student, teacher, self.temperature)}
 
 
@@ -77,9 +83,9 @@ class SameEmbeddings(Objective):
     @staticmethod
     def _distance(outputs: Outputs, stream: str) -> Float[Tensor, ""]:
         name = f"distilled/{stream}"
-        student = _found(name, "student", outputs.embeddings.get(stream)).vectors
-        teacher = _found(name, "teacher", _teacher(outputs, name).embeddings.get(stream)).vectors
-        _same_shape(name, student, teacher)
+        student = needed(name, "student", outputs.embeddings.get(stream)).vectors
+        teacher = needed(name, "teacher", teacher_of(outputs, name).embeddings.get(stream)).vectors
+        same_shape(name, student.shape, teacher.shape)
         return (1 - F.cosine_similarity(student, teacher)).sum()
 
 
@@ -89,30 +95,54 @@ def _positive(temperature: float) -> float:
     return temperature
 
 
-def _teacher(outputs: Outputs, name: str) -> Outputs:
+def teacher_of(outputs: Outputs, name: str) -> Outputs:
+    """Raises ConfigError where there is none; ``name`` is that of the loss."""
     if outputs.teacher is None:
         raise ConfigError(f"{name} needs a model with a teacher (nn.architectures.taught.Taught), found none")
     return outputs.teacher
 
 
-def _found(name: str, who: str, what: _T | None) -> _T:
+def needed(name: str, who: str, what: _T | None) -> _T:
+    """Raises ConfigError for what one of the two lacks."""
     if what is None:
         raise ConfigError(f"{name}: the {who} makes no such predictions")
     return what
 
 
-def _same_shape(name: str, student: Tensor, teacher: Tensor) -> None:
-    if student.shape != teacher.shape:
+def same_shape(name: str, student: Sequence[int], teacher: Sequence[int]) -> None:
+    """Raises ConfigError for two others."""
+    if tuple(student) != tuple(teacher):
         raise ConfigError(
-            f"{name}: student and teacher must agree in number and width, found {list(student.shape)} and "
-            f"{list(teacher.shape)}"
+            f"{name}: student and teacher must agree in number and width, found {list(student)} and {list(teacher)}"
         )
 
 
-def _divergence(
-    name: str, student: TokenPrediction, teacher: TokenPrediction, temperature: float
-) -> Float[Tensor, ""]:
-    _same_shape(name, student.logits, teacher.logits)
-    soft, target = ((one.logits.float() / temperature).log_softmax(1) for one in (student, teacher))
+def _divergence(name: str, student: Prediction, teacher: Prediction, temperature: float) -> Float[Tensor, ""]:
+    same_shape(name, _shape(student), _shape(teacher))
+    if isinstance(student, TokenPrediction):
+        return _of_some(student, teacher, slice(None), temperature)
+    parts = cuts(max(len(student.rows), 1), rows_at_once(student.table))
+    found = [
+        checkpoint(
+            _of_some, student, teacher, part, temperature, use_reentrant=False, preserve_rng_state=False
+        )
+        for part in parts
+    ]
+    return torch.stack(found).sum()
+
+
+def _of_some(student: Prediction, teacher: Prediction, part: slice, temperature: float) -> Float[Tensor, ""]:
+    soft, target = (_log_shares(one.select(part).logits, temperature) for one in (student, teacher))
     losses = F.kl_div(soft, target, reduction="none", log_target=True).sum(1)
-    return temperature**2 * (losses * student.weight).sum()
+    return temperature**2 * (losses * student.weight[part]).sum()
+
+
+def _log_shares(logits: Float[Tensor, "r v"], temperature: float) -> Float[Tensor, "r v"]:
+    """In single precision at least."""
+    return (logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature).log_softmax(1)
+
+
+def _shape(found: Prediction) -> tuple[int, int]:
+    if isinstance(found, TokenPrediction):
+        return len(found.logits), found.logits.shape[1]
+    return len(found.rows), len(found.table)

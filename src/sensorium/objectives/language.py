@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.masking import masked_count
-from ..core.outputs import Outputs, TokenPrediction
+from ..core.outputs import Outputs, TokenPrediction, WordPrediction
+from .linear_cross_entropy import linear_cross_entropy, token_log_probabilities
 from .objective import Objective
 
 
@@ -19,21 +20,47 @@ def _cross_entropies(prediction: TokenPrediction, smoothing: float = 0.0) -> Flo
     return F.cross_entropy(logits, prediction.target, reduction="none", label_smoothing=smoothing)
 
 
+def log_probabilities(found: TokenPrediction | WordPrediction) -> Float[Tensor, "m"]:
+    """That of each token that stood there, in nats."""
+    if isinstance(found, TokenPrediction):
+        return -_cross_entropies(found)
+    return token_log_probabilities(
+        found.rows, found.table, found.target, bias=found.bias, scale=found.scale, softcap=found.softcap
+    )
+
+
 class NextToken(Objective):
-    """Cross-entropy of each target token given everything before it; ``stream`` holds the targets."""
+    """Cross-entropy of each target token given everything before it; ``stream`` holds the targets. Logits that are not
+    made yet are made in chunks (``linear_cross_entropy``).
+    """
 
     def __init__(self, *, weight: float = 1.0, stream: str = "text", smoothing: float = 0.0) -> None:
         self.weight, self.stream, self.smoothing = weight, stream, smoothing
 
     def counts(self, batch: Batch) -> dict[str, int]:
         stream = batch.streams[self.stream]
+        if stream.learnt is not None:
+            return {"language": int(stream.learnt[:, 1:].sum())}
         return {"language": int((stream.lengths - 1)[stream.target & ~stream.corrupt].sum())}
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         found = outputs.language
         if found is None:
             return {}
-        return {"language": (_cross_entropies(found, self.smoothing) * found.weight).sum()}
+        if isinstance(found, TokenPrediction):
+            return {"language": (_cross_entropies(found, self.smoothing) * found.weight).sum()}
+        return {
+            "language": linear_cross_entropy(
+                found.rows,
+                found.table,
+                found.target,
+                weight=found.weight,
+                bias=found.bias,
+                scale=found.scale,
+                softcap=found.softcap,
+                smoothing=self.smoothing,
+            )
+        }
 
 
 class MaskedTokens(Objective):

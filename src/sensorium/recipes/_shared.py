@@ -16,6 +16,8 @@ from ..weights.family import Folder
 from ..weights.keymap import AnyRule, fused, layer
 
 PREPROCESSOR = "preprocessor_config.json"
+#: What of a model that reads texts and pictures; files of transformers 5 have the preparation of pictures in it.
+PROCESSOR_CONFIG = "processor_config.json"
 
 
 def picture(folder: Folder, kind: str, otherwise: Mapping[str, Any] | None = None) -> tuple[Spec, Spec]:
@@ -24,16 +26,20 @@ def picture(folder: Folder, kind: str, otherwise: Mapping[str, Any] | None = Non
     ``kind`` is the processor of the family, for files that do not say, or are not there; then ``otherwise`` is what the
     family's public checkpoints have in that file, where it is not what the processor assumes.
     """
-    found = folder.json(PREPROCESSOR) or otherwise or {}
-    image, pixels = image_settings(found, str(folder.path / PREPROCESSOR), kind=kind)
+    file, found = PREPROCESSOR, folder.json(PREPROCESSOR)
+    whole = folder.json(PROCESSOR_CONFIG) or {}
+    if not found and "image_processor" in whole:
+        file, found = PROCESSOR_CONFIG, whole
+    image, pixels = image_settings(found or otherwise or {}, str(folder.path / file), kind=kind)
     return image, Spec(Pixels, **pixels)
 
 
-def picture_size(image: Spec, embedding: Spec) -> int | list[int]:
+def picture_size(image: Spec | None, embedding: Spec) -> int | list[int]:
     """The ``image_size`` of a config: that in which pictures come, where the table of positions is for it; one number
     for squares. Pictures may be larger than their whole patches.
     """
-    last = image.geometry[-1] if isinstance(image.geometry, list) else image.geometry
+    geometry = None if image is None else image.geometry
+    last = geometry[-1] if isinstance(geometry, list) else geometry
     came = [last.height, last.width] if last is not None and last.cls in (Resize, CentreCrop) else [0, 0]
     grid, patch = list(embedding.positions.grid), embedding.patch
     whole = [places * side for places, side in zip(grid, patch, strict=True)]

@@ -46,7 +46,7 @@ class Kin:
     name: str
     processor: str
     vision: Callable[[Config], Spec]
-    fields: Callable[[Spec, Spec], dict[str, Any]]
+    fields: Callable[[Spec, Spec | None], dict[str, Any]]
     embedding_keys: Callable[[Spec], list[AnyRule]]
     size: Callable[[Config], dict[str, Any]]
 
@@ -122,7 +122,7 @@ class Kin:
             config = {"architectures": [f"{self.name}TextModel"], **self._text_config(network.tower)}
             return {"config.json": config}
         seen = network.towers["image"] if network.cls is Towers else network.tower
-        inner = self._vision_config(seen, image)
+        inner = self.vision_config(seen, image)
         if network.cls is Towers:
             config = {
                 "architectures": [f"{self.name}Model"],
@@ -139,7 +139,8 @@ class Kin:
             PREPROCESSOR: image_config(image, seen.embedding.values, self.processor),
         }
 
-    def _vision_config(self, tower: Spec, image: Spec) -> dict[str, Any]:
+    def vision_config(self, tower: Spec, image: Spec | None = None) -> dict[str, Any]:
+        """The fields of an image tower, for pictures prepared as ``image`` says, or in whole patches."""
         return {
             "model_type": f"{self.page}_vision_model",
             **block_fields(tower.trunk),

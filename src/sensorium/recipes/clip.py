@@ -33,6 +33,7 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import AnyRule, Drop, KeyMap, convolution, layer, same, shaped, under
 from . import _open_clip
+from ._parts import Part
 from ._shared import PREPROCESSOR, block_fields, block_keys, blocks, picture
 
 #: The public config of each size, as far as it differs from that of b32.
@@ -169,7 +170,6 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
     """The files beside the tensors, as others read them."""
     network = spec.model
     seen, words = network.towers["image"], network.towers["text"]
-    grid, patch = seen.embedding.positions.grid, seen.embedding.patch
     config = {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -180,16 +180,21 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
             "vocab_size": words.embedding.vocabulary,
             "max_position_embeddings": words.embedding.length,
         },
-        "vision_config": block_fields(seen.trunk)
-        | {
-            "model_type": "clip_vision_model",
-            "image_size": grid[0] * patch[0],
-            "patch_size": patch[0],
-            "num_channels": seen.embedding.channels,
-        },
+        "vision_config": vision_fields(seen),
     }
     prepared = image_config(spec.modalities["image"], seen.embedding.values, PROCESSOR)
     return {"config.json": config, PREPROCESSOR: prepared}
+
+
+def vision_fields(tower: Spec) -> dict[str, Any]:
+    """The ``vision_config`` from which ``vision`` makes this tower."""
+    grid, patch = tower.embedding.positions.grid, tower.embedding.patch
+    return block_fields(tower.trunk) | {
+        "model_type": "clip_vision_model",
+        "image_size": grid[0] * patch[0],
+        "patch_size": patch[0],
+        "num_channels": tower.embedding.channels,
+    }
 
 
 def keys(spec: Spec) -> KeyMap:
@@ -258,6 +263,8 @@ def write_open_clip(spec: Spec) -> dict[str, dict[str, Any]]:
     return {_open_clip.CONFIG: _open_clip.written(spec.model, pixels.mean, pixels.std)}
 
 
+#: The image tower as a part of others.
+VISION = Part(("clip_vision_model",), vision, vision_fields, vision_keys)
 FAMILY = Family(
     name="clip",
     model_types=("clip",),

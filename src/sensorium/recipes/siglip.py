@@ -15,14 +15,16 @@ from ..modalities import Text
 from ..modalities.public_images import image_settings
 from ..nn.encoders.patch_tower import PatchEmbedding, PatchTower
 from ..nn.encoders.pixels import Pixels
+from ..nn.heads.pooling import MeanToken, Pool
 from ..nn.layers.norms import LayerNorm
 from ..nn.layers.tables import PositionTable
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family
 from ..weights.keymap import AnyRule, convolution, same
+from ._parts import Part
 from ._shared import blocks, picture_size
-from ._siglip import DEFAULTS, Kin, pooling
+from ._siglip import DEFAULTS, VISION_KEYS, Kin, pooling
 
 _LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 _SHAPE = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
@@ -62,9 +64,17 @@ def siglip(size: str = "b16") -> Spec:
 
 def vision(config: Config) -> Spec:
     """The image tower of a public ``vision_config``."""
-    width = config.take("hidden_size", int, 768, least=1)
-    side, patch = _side(config), config.take("patch_size", int, 16, least=1)
-    eps, trunk = blocks(config, width, **DEFAULTS)
+    tower = headless(config)
+    return tower.replace(pool=pooling(config, tower.trunk))
+
+
+def headless(config: Config, *, width: int = 768, patch: int = 16, heads: int = 12) -> Spec:
+    """The image tower with the mean of a picture's patches as its vector. The other arguments are what a config may
+    leave out.
+    """
+    width = config.take("hidden_size", int, width, least=1)
+    side, patch = _side(config), config.take("patch_size", int, patch, least=1)
+    eps, trunk = blocks(config, width, **DEFAULTS | {"heads": heads})
     return Spec(
         PatchTower,
         embedding=Spec(
@@ -78,7 +88,7 @@ def vision(config: Config) -> Spec:
         ),
         trunk=trunk,
         norm_out=Spec(LayerNorm, width=width, eps=eps),
-        pool=pooling(config, trunk),
+        pool=Spec(Pool, width=width, select=Spec(MeanToken)),
     )
 
 
@@ -90,7 +100,12 @@ def _size(config: Config) -> dict[str, Any]:
     return {"size": {"height": _side(config), "width": _side(config)}}
 
 
-def _fields(tower: Spec, image: Spec) -> dict[str, Any]:
+def vision_keys(tower: Spec) -> list[AnyRule]:
+    """The image tower."""
+    return [*_embedding_keys(tower), *VISION_KEYS]
+
+
+def _fields(tower: Spec, image: Spec | None) -> dict[str, Any]:
     return {
         "image_size": picture_size(image, tower.embedding),
         "patch_size": tower.embedding.patch[0],
@@ -111,6 +126,8 @@ def _embedding_keys(tower: Spec) -> list[AnyRule]:
 
 
 KIN = Kin("siglip", "Siglip", PROCESSOR, vision, _fields, _embedding_keys, _size)
+#: The image tower as a part of others.
+VISION = Part(("siglip_vision_model",), vision, KIN.vision_config, vision_keys)
 FAMILY = Family(
     name="siglip",
     model_types=("siglip", "siglip_vision_model", "siglip_text_model"),

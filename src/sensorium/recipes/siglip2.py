@@ -90,7 +90,7 @@ def _size(config: Config) -> dict[str, Any]:
     return {"patch_size": config.take("patch_size", int, 16, least=1), "max_num_patches": _places(config)}
 
 
-def _fields(tower: Spec, image: Spec) -> dict[str, Any]:
+def _fields(tower: Spec, image: Spec | None) -> dict[str, Any]:
     embedding = tower.embedding
     return {
         "patch_size": embedding.patch,

@@ -37,6 +37,7 @@ class Config:
         self._seen: set[str] = set()
         self._sections: dict[str, Config] = {}
         self._ignored: dict[str, Any] = {}
+        self._assumed: Mapping[str, Any] = {}
         self.notices = [] if notices is None else notices
 
     @classmethod
@@ -74,6 +75,7 @@ class Config:
         every number of a list. A whole number is a float where one is asked for; a boolean is no number.
         """
         self._seen.add(name)
+        default = self._assumed.get(name, default)
         if name not in self._fields and default is _REQUIRED:
             raise ConfigError(f"{self._place(name)}: expected {_words(kind)}, but the field is missing")
         value = self._fields.get(name, default)
@@ -91,6 +93,10 @@ class Config:
                 f"{self._place(name)}: contradictory: {value!r:.80} here, {self._older[name]!r:.80} in the other"
             )
         return value
+
+    def assume(self, fields: Mapping[str, Any]) -> None:
+        """What stands for fields that the file omits, before the defaults with which they are taken."""
+        self._assumed = fields
 
     def expect(self, name: str, *values: Any) -> None:
         """A field that, where present, must have one of ``values``: CapabilityError for what is not built."""

@@ -18,6 +18,7 @@ _DESCRIPTION = (
     "merges.txt",
     "added_tokens.json",
     "special_tokens_map.json",
+    "chat_template.*",
     "*.model",
 )
 #: Weights, the preferred layout first: a later one is fetched only where a repository has none of the earlier.

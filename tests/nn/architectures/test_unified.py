@@ -135,17 +135,22 @@ def test_decoding_with_caches_equals_the_full_pass():
         Sample(s.key, s.segments[:2] + s.segments[3:4]) for s in samples
     ]  # without caption and answer
     ordinal = torch.ones(4, dtype=torch.long)
-    state = net.prefill(batch(contexts), segment=torch.full((4,), 4), turn=ordinal, ordinal=ordinal)
     answers = [s.segments[4].value for s in samples]
+    first = torch.stack([answer[0] for answer in answers])
+    segment = torch.full((4,), 4)
+    state = net.begin(batch(contexts), segment, turn=ordinal, ordinal=ordinal, ids=first)
+    rows = torch.tensor([0, 1, 2, 3])
     for step in range(max(map(len, answers)) - 1):
-        ids = torch.stack([a[min(step, len(a) - 1)] for a in answers])[:, None]
-        logits = net.decode(state, ids)
-        for index, answer in enumerate(answers):
-            if step < len(answer) - 1:
+        for index, logits in zip(rows.tolist(), state.logits, strict=True):
+            if step < len(answers[index]) - 1:
                 mine = full.logits[full.owner == index]
-                torch.testing.assert_close(
-                    logits[index], mine[len(samples[index].segments[2].value) - 1 + step], **CLOSE
-                )
+                start = len(samples[index].segments[2].value) - 1
+                torch.testing.assert_close(logits, mine[start + step], **CLOSE)
+        order = torch.tensor([2, 0, 3, 1])
+        state.select(order)
+        rows = rows[order]
+        chosen = [answers[index] for index in rows.tolist()]
+        state.extend(torch.stack([answer[min(step + 1, len(answer) - 1)] for answer in chosen]))
 
 
 def test_parts_that_do_not_fit_are_named():

@@ -20,13 +20,19 @@ from sensorium.nn.layers.masks import (
     packed,
     padding,
     prefix,
-    window,
+    sequences,
 )
 
 B, T = 3, 20
 REAL = torch.arange(T) < torch.tensor([20, 13, 1])[:, None]
 SEGMENTS = torch.tensor([[0] * 7 + [1] * 9 + [2] * 4, [0] * 20, [5] * 1 + [4] * 10 + [-1] * 9])
 PREFIX = torch.tensor([0, 6, 20])
+PARTS = torch.tensor([7, 1, 12])
+PLACES = torch.stack([torch.randperm(T, generator=torch.Generator().manual_seed(b)) for b in range(B)])
+
+
+def _part(place: int) -> int:
+    return int((place >= PARTS.cumsum(0)).sum())
 
 
 def layout() -> Layout:
@@ -60,8 +66,19 @@ def _open(mine: dict, theirs: dict) -> bool:
 
 CASES: dict[str, tuple[Mask, Callable[[int, int, int], bool]]] = {
     "padding": (padding(REAL), lambda b, q, k: bool(REAL[b, k])),
-    "window": (window(4, T, T), lambda b, q, k: abs(q - k) < 4),
-    "window, causal": (window(4, T, T, causal=True), lambda b, q, k: 0 <= q - k < 4),
+    "window": (Mask(near=4), lambda b, q, k: abs(q - k) < 4),
+    "window, causal": (causal().within(4), lambda b, q, k: 0 <= q - k < 4),
+    "window, padding": (padding(REAL).within(30), lambda b, q, k: bool(REAL[b, k])),
+    "sequences": (sequences(PARTS), lambda b, q, k: k <= q and _part(q) == _part(k)),
+    "sequences, window": (
+        sequences(PARTS).within(3),
+        lambda b, q, k: 0 <= q - k < 3 and _part(q) == _part(k),
+    ),
+    "places": (Mask(causal=True, places=PLACES), lambda b, q, k: k <= int(PLACES[b, q])),
+    "places, window": (
+        Mask(causal=True, places=PLACES, near=4),
+        lambda b, q, k: 0 <= int(PLACES[b, q]) - k < 4,
+    ),
     "prefix": (prefix(PREFIX, T), lambda b, q, k: k < PREFIX[b] or k <= q),
     "packed": (packed(SEGMENTS), lambda b, q, k: bool(SEGMENTS[b, q] == SEGMENTS[b, k])),
     "packed, causal": (
@@ -80,9 +97,9 @@ def naive(may: Callable[[int, int, int], bool], queries: int = T, keys: int = T)
 @pytest.mark.parametrize("name", CASES)
 def test_dense(name: str):
     mask, may = CASES[name]
-    allowed = mask.allowed
+    allowed = mask.joined(T, T, torch.device("cpu"))
     assert allowed is not None
-    assert torch.equal(allowed.expand(B, -1, -1), naive(may))
+    assert torch.equal(allowed.dense.expand(B, -1, -1), naive(may))
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -127,7 +144,7 @@ def test_gradients_of_blocks(biased: bool):
 
 def test_blocks_are_for_large_masks_on_a_gpu():
     q = torch.randn(1, 1, 1024, 8)
-    mask = window(4, 1024, 1024)
+    mask = Mask(near=4)
     assert not flex.pays(q, q, mask, 0.0)
     there = _OnGPU(q)
     assert flex.pays(there, there, mask, 0.0)
@@ -161,11 +178,12 @@ def test_causality_with_a_past(queries: int, biased: bool):
 
 
 def test_a_window_with_a_past():
-    whole = window(3, 9, 9, causal=True).allowed
-    last = window(3, 2, 9, causal=True).allowed
+    mask, device = causal().within(3), torch.device("cpu")
+    whole, last = mask.joined(9, 9, device), mask.joined(2, 9, device)
     assert whole is not None
     assert last is not None
-    assert torch.equal(last, whole[:, -2:])
+    assert torch.equal(last.dense, whole.dense[:, -2:])
+    assert mask.joined(2, 3, device) is None
 
 
 def test_no_mask_where_none_is_needed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GlmConfig, LlamaConfig, Qwen2VLConfig
@@ -110,3 +112,33 @@ def test_what_cannot_be_shared_is_refused():
     q, k = queries_and_keys(1, 1, 2, 8)
     with pytest.raises(ConfigError, match="places of 2 axes"):
         Rotary(turned=8, axes=2)(q, k, torch.zeros(1, 2, 3, dtype=torch.long))
+
+
+def test_layers_that_are_alike_share_the_turns(monkeypatch: pytest.MonkeyPatch):
+    """One computation of cosines in a pass, whatever is in the cache; another pass has its own."""
+    torch.manual_seed(0)
+    made = []
+    real = Rotary.turns
+    monkeypatch.setattr(Rotary, "turns", lambda self, *given: made.append(1) or real(self, *given))
+    bases = [10_000.0, 10_000.0, 500.0]
+    layers = [SelfAttention(width=16, heads=4, rotary=Rotary(turned=4, base=base)).double() for base in bases]
+    caches = [KVCache() for _ in layers]
+    mask, x = causal(), torch.randn(4, 16, dtype=torch.float64)
+    found = []
+    for part in (x[:3], x[3:]):
+        before = len(made)
+        found.append([one(part, dense(1, len(part)), mask, c) for one, c in zip(layers, caches, strict=True)])
+        assert len(made) - before == 2
+    for one, first, last in zip(layers, *found, strict=True):
+        whole = one(x, dense(1, 4), causal())
+        torch.testing.assert_close(torch.cat([first, last]), whole, atol=1e-12, rtol=0)
+
+
+def test_a_mask_with_other_positions_shares_nothing():
+    torch.manual_seed(0)
+    attention = SelfAttention(width=16, heads=4, rotary=Rotary(turned=4)).double()
+    x, mask = torch.randn(3, 16, dtype=torch.float64), Mask(positions=torch.tensor([[0, 1, 2]]))
+    attention(x, dense(1, 3), mask)
+    other = torch.tensor([[0, 5, 9]])
+    found = attention(x, dense(1, 3), replace(mask, positions=other))
+    torch.testing.assert_close(found, attention(x, dense(1, 3), Mask(positions=other)), atol=0, rtol=0)

@@ -21,8 +21,11 @@ class AddedTokens:
                 raise CapabilityError(
                     f"the added token {token.content!r} is for single words, which is not supported"
                 )
-        longest = sorted(self._tokens, key=len, reverse=True)
-        self._pattern = re.compile(f"({'|'.join(map(re.escape, longest))})") if longest else None
+        found = [
+            f"{re.escape(first)}(?:{'|'.join(map(re.escape, rests))})"
+            for first, rests in by_first(self._tokens).items()
+        ]
+        self._pattern = re.compile(f"({'|'.join(found)})") if found else None
 
     def split(self, text: str) -> Iterator[tuple[str, bool]]:
         """The parts of ``text`` that are not empty, and whether each is an added token."""
@@ -36,3 +39,11 @@ class AddedTokens:
         for place, part in enumerate(parts):
             if part:
                 yield part, place % 2 == 1
+
+
+def by_first(contents: Iterable[str]) -> dict[str, list[str]]:
+    """What follows each first character, the longest first: thousands of tokens begin with few characters."""
+    found: dict[str, list[str]] = {}
+    for content in sorted(contents, key=len, reverse=True):
+        found.setdefault(content[0], []).append(content[1:])
+    return found

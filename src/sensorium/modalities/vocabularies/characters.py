@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import final
 
@@ -57,9 +57,10 @@ class CharacterVocabulary:
         self._unknown = unknown.content
         self._special = {content for content, token in whole.items() if token.special}
         whole |= {one: Token(one, lstrip=True, rstrip=True) for one in known if len(one) > 1}
-        self._split = AddedTokens(
-            token for one, token in whole.items() if not (plain and one in self._special)
-        )
+        self.added: Mapping[str, bool] = {one: one in self._special for one in whole}
+        self._whole = AddedTokens(whole.values())
+        self._literal = AddedTokens(token for one, token in whole.items() if one not in self._special)
+        self._split = self._literal if plain else self._whole
 
     def id(self, token: str) -> int | None:
         """The number of a token."""
@@ -67,11 +68,15 @@ class CharacterVocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Tokens, without any around them."""
-        found = []
-        for part, added in self._split.split(text):
-            found += [part] if added else self._characters(part)
-        numbers = [self._ids.get(token, self._ids[self._unknown]) for token in found]
-        return cut(numbers, self._limit, self._left)
+        return cut(self._encode(self._split, text), self._limit, self._left)
+
+    def plain(self, text: str, *, start: bool) -> list[int]:
+        """Tokens of a stretch of a longer text, special ones in it taken literally."""
+        return self._encode(self._literal, text)
+
+    def split(self, text: str) -> Iterator[tuple[str, bool]]:
+        """The parts of a text, and whether each is a token of several characters."""
+        return self._whole.split(text)
 
     def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
         """Transcripts have no pairs: raises CapabilityError."""
@@ -86,6 +91,12 @@ class CharacterVocabulary:
     def decode_frames(self, numbers: Sequence[int]) -> str:
         """The text of the best token of each frame: repeats are one token, and blanks none."""
         return self._text(token for token, _ in groupby(self._tokens(numbers)))
+
+    def _encode(self, added: AddedTokens, text: str) -> list[int]:
+        found = []
+        for part, whole in added.split(text):
+            found += [part] if whole else self._characters(part)
+        return [self._ids.get(token, self._ids[self._unknown]) for token in found]
 
     def _tokens(self, numbers: Sequence[int]) -> list[str]:
         return [self._contents.get(number, self._unknown) for number in numbers]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 from ...core import CheckpointError, nearest
-from . import pipelines
+from . import generators, pipelines
 from .characters import CharacterVocabulary
 from .files import CONFIG, LIBRARY, MODEL, Files, fields
 from .library import (
@@ -18,20 +18,31 @@ from .library import (
     read_byte_pairs,
     read_nothing,
     read_word_pieces,
-    read_xlm_roberta_pieces,
 )
+from .piece_files import read_byte_pair_pieces, read_t5_pieces, read_xlm_roberta_pieces
 from .sentences import SentenceVocabulary
-from .settings import Settings, Special
+from .settings import Settings, Special, Token
 
 
 class Engine(Protocol):
-    """What encodes and decodes. ``files`` are what is saved of it; ``size`` is the highest number and one."""
+    """What encodes and decodes.
+
+    ``files`` are what is saved of it; ``size`` is the highest number and one; ``added`` says of each token that is
+    found in a text before anything else whether it is special.
+
+    ``plain`` gives the tokens of a stretch of a longer text: none around it, never cut, special tokens written in
+    it taken literally. ``start``: the stretch begins the text, rather than follows an added token. ``split`` cuts a
+    text where added tokens are written: its parts, and whether each is such a token.
+    """
 
     files: dict[str, bytes]
     size: int
+    added: Mapping[str, bool]
 
     def id(self, token: str) -> int | None: ...
     def encode(self, text: str) -> list[int]: ...
+    def plain(self, text: str, *, start: bool) -> list[int]: ...
+    def split(self, text: str) -> Iterator[tuple[str, bool]]: ...
     def pair(self, first: str, second: str) -> tuple[list[int], list[int]]: ...
     def decode(self, numbers: Any) -> str: ...
 
@@ -50,6 +61,25 @@ def _library(dress: Dress, read: Read, padding_side: str = "right", /, **special
     return Family(partial(open_library, dress=dress, read=read), special, padding_side=padding_side)
 
 
+def _open_t5(files: Files, settings: Settings, special: Special, limit: int | None, plain: bool) -> Engine:
+    """T5's, whose sentinels are special where the files do not list them."""
+    count = settings.config.count("extra_ids", 100, 10_000)
+    sentinels = tuple(Token(f"<extra_id_{number}>") for number in range(count))
+    settings = replace(settings, extra=settings.extra or sentinels)
+    read = read_t5_pieces(count)
+    return open_library(files, settings, special, limit, plain, dress=generators.t5, read=read)
+
+
+def _open_code_llama(
+    files: Files, settings: Settings, special: Special, limit: int | None, plain: bool
+) -> Engine:
+    """Code Llama's, whose tokens for a gap are special."""
+    gap = tuple(Token(content) for content in ("▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>", "<FILL_ME>"))
+    settings = replace(settings, extra=(*settings.extra, *gap))
+    read = read_byte_pair_pieces(unknown=True)
+    return open_library(files, settings, special, limit, plain, dress=generators.code_llama, read=read)
+
+
 _BERT = _library(
     pipelines.bert, read_word_pieces, unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]"
 )
@@ -63,6 +93,7 @@ _SENTENCES = {
     "mask": "<mask>",
 }
 _GEMMA = {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+_LLAMA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 _END = "<|endoftext|>"
 _AS_SAVED = _library(pipelines.as_saved, read_nothing)
 
@@ -82,7 +113,23 @@ FAMILIES: dict[str, Family] = {
     "GPT2Tokenizer": _library(pipelines.gpt2, read_byte_pairs(), bos=_END, eos=_END, unk=_END),
     "RobertaTokenizer": _library(pipelines.roberta, read_byte_pairs(), **_SENTENCES),
     "XLMRobertaTokenizer": _library(pipelines.xlm_roberta, read_xlm_roberta_pieces, **_SENTENCES),
-    "GemmaTokenizer": _library(pipelines.gemma, read_nothing, "left", **_GEMMA),
+    "GemmaTokenizer": _library(pipelines.gemma, read_byte_pair_pieces(unknown=True), "left", **_GEMMA),
+    "LlamaTokenizer": _library(generators.llama, read_byte_pair_pieces(unknown=False), "left", **_LLAMA),
+    "CodeLlamaTokenizer": Family(_open_code_llama, _LLAMA, padding_side="left"),
+    "Qwen2Tokenizer": _library(generators.qwen2, read_byte_pairs(), eos=_END, unk=_END, pad=_END),
+    "CohereTokenizer": _library(
+        generators.cohere,
+        read_byte_pairs(),
+        "left",
+        bos="<BOS_TOKEN>",
+        eos="<|END_OF_TURN_TOKEN|>",
+        unk="<UNK>",
+        sep="<SEP>",
+        pad="<PAD>",
+        cls="<CLS>",
+        mask="<MASK_TOKEN>",
+    ),
+    "T5Tokenizer": Family(_open_t5, {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}),
     "Siglip2Tokenizer": _library(pipelines.siglip2, read_nothing, "left", **_GEMMA),
     "SiglipTokenizer": Family(
         SentenceVocabulary, {"eos": "</s>", "unk": "<unk>", "pad": "</s>"}, max_tokens=64
@@ -94,32 +141,41 @@ FAMILIES: dict[str, Family] = {
     "TokenizersBackend": _AS_SAVED,
 }
 
-#: The class of a model's type, for checkpoints that do not name one.
-_OF_MODEL = {
-    "clip": "CLIPTokenizer",
-    "clip_text_model": "CLIPTokenizer",
-    "align": "BertTokenizer",
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-    "electra": "ElectraTokenizer",
-    "gpt2": "GPT2Tokenizer",
-    "roberta": "RobertaTokenizer",
-    "clap": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "siglip": "SiglipTokenizer",
-    "siglip_text_model": "SiglipTokenizer",
-    "siglip2": "Siglip2Tokenizer",
-    "siglip2_text_model": "Siglip2Tokenizer",
-    "wav2vec2": "Wav2Vec2CTCTokenizer",
-    "hubert": "Wav2Vec2CTCTokenizer",
+#: The types of models of each class, for checkpoints that do not name one.
+_MODELS = {
+    "CLIPTokenizer": ("clip", "clip_text_model"),
+    "BertTokenizer": ("align", "bert", "blip", "git"),
+    "DistilBertTokenizer": ("distilbert",),
+    "ElectraTokenizer": ("electra",),
+    "GPT2Tokenizer": ("gpt2", "opt", "blip-2", "instructblip"),
+    "RobertaTokenizer": ("roberta", "clap"),
+    "XLMRobertaTokenizer": ("xlm-roberta",),
+    "GemmaTokenizer": ("gemma", "gemma2", "gemma3", "gemma3_text"),
+    "LlamaTokenizer": ("idefics",),
+    "CodeLlamaTokenizer": ("code_llama",),
+    "Qwen2Tokenizer": (
+        *("qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_vl"),
+        "internvl",
+    ),
+    "CohereTokenizer": ("cohere", "cohere2"),
+    "T5Tokenizer": ("t5",),
+    "SiglipTokenizer": ("siglip", "siglip_text_model"),
+    "Siglip2Tokenizer": ("siglip2", "siglip2_text_model"),
+    "Wav2Vec2CTCTokenizer": ("wav2vec2", "hubert"),
 }
+_OF_MODEL = {model: name for name, models in _MODELS.items() for model in models}
+
+#: Models whose checkpoints name a class of other rules than those in their ``tokenizer.json``, which hold.
+_AS_SAVED_MODELS = ("glm", "glm4", "llava", "llava_next", "mistral", "phi3", "smolvlm", "vipllava")
 
 
 def name_family(files: Files) -> str:
     """The key of ``FAMILIES`` for ``files``.
 
     It is the class that ``tokenizer_config.json`` or ``config.json`` names, else that of the model's type, else
-    ``tokenizer.json`` as it is. Checkpoints of SigLIP 2 name Gemma's class, but mean its lower-case variant.
+    ``tokenizer.json`` as it is. Some checkpoints name a class whose rules are not theirs: those of SigLIP 2 name
+    Gemma's, and mean its lower-case variant; those of LLaVA and others, and those that name LLaMA's class for
+    bytes (LLaMA 3), mean ``tokenizer.json`` as it is.
     Raises CheckpointError if the class is unknown or nothing says which it is.
     """
     config, model = fields(files, CONFIG), fields(files, MODEL)
@@ -127,6 +183,8 @@ def name_family(files: Files) -> str:
     named = next((one for one in (config, model) if one.text("tokenizer_class")), None)
     if _OF_MODEL.get(kind or "") == "Siglip2Tokenizer":
         return "Siglip2Tokenizer"
+    if LIBRARY in files and kind in _AS_SAVED_MODELS:
+        return "TokenizersBackend"
     if named is not None:
         name = str(named.text("tokenizer_class"))
         short = name if name in FAMILIES else name.removesuffix("Fast")
@@ -135,6 +193,8 @@ def name_family(files: Files) -> str:
             raise CheckpointError(
                 f"{named.file}: field 'tokenizer_class': expected a known class, found {name!r}{hint}"
             )
+        if short == "LlamaTokenizer" and b'"ByteLevel"' in files.get(LIBRARY, b""):
+            return "TokenizersBackend"
         return short
     if kind in _OF_MODEL:
         return _OF_MODEL[kind]

@@ -16,17 +16,31 @@ Files = Mapping[str, bytes]
 CONFIG, SPECIAL_MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 LIBRARY, CHARACTERS, MERGES, WORD_PIECES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"
 SENTENCE_PIECES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-MODEL = "config.json"
+MODEL, GENERATION = "config.json", "generation_config.json"
+TEMPLATE, PROCESSOR_TEMPLATE = "chat_template.jinja", "chat_template.json"
+MORE_TEMPLATES = "additional_chat_templates"  # a folder
+
+LARGEST_TEMPLATE = MIB
 
 _HELD = (LIBRARY, CHARACTERS, MERGES, WORD_PIECES, *SENTENCE_PIECES)  # these hold a vocabulary
-_LARGEST = dict.fromkeys(_HELD, 256 * MIB) | dict.fromkeys((CONFIG, SPECIAL_MAP, ADDED, MODEL), 16 * MIB)
+_LARGEST = (
+    dict.fromkeys(_HELD, 256 * MIB)
+    | dict.fromkeys((CONFIG, SPECIAL_MAP, ADDED, MODEL, GENERATION), 16 * MIB)
+    | {TEMPLATE: LARGEST_TEMPLATE, PROCESSOR_TEMPLATE: 2 * LARGEST_TEMPLATE}
+)
+_MOST_TEMPLATES = 64
 _MOST_IDS = 1 << 31
 
 
 def read_files(directory: Path) -> dict[str, bytes]:
     """The content of every known file in ``directory``, by name. Raises CheckpointError if none holds a vocabulary."""
+    more = sorted(f"{MORE_TEMPLATES}/{file.name}" for file in (directory / MORE_TEMPLATES).glob("*.jinja"))
+    if len(more) > _MOST_TEMPLATES:
+        raise CheckpointError(
+            f"{directory / MORE_TEMPLATES}: expected at most {_MOST_TEMPLATES} templates, found {len(more):,}"
+        )
     found = {}
-    for name, largest in _LARGEST.items():
+    for name, largest in (_LARGEST | dict.fromkeys(more, LARGEST_TEMPLATE)).items():
         file = directory / name
         if file.exists():
             try:
@@ -62,6 +76,13 @@ class Fields:
             raise self.wrong(name, "a number above 0")
         return found
 
+    def count(self, name: str, default: int, most: int) -> int:
+        """A whole number from 0 to ``most``."""
+        found = self._of(name, int, "a whole number", default)
+        if isinstance(found, bool) or not 0 <= found <= most:
+            raise self.wrong(name, f"a whole number from 0 to {most:,}")
+        return found
+
     def choice(self, name: str, default: str, *choices: str) -> str:
         """One of ``choices``."""
         found = self.text(name) or default
@@ -77,6 +98,10 @@ class Fields:
     def inner(self, name: str) -> Fields:
         """An object."""
         return Fields(f"{self.file}: field {name!r}", self._of(name, dict, "an object", {}))
+
+    def without(self, *names: str) -> Fields:
+        """The same without some fields."""
+        return Fields(self.file, {name: value for name, value in self.values.items() if name not in names})
 
     def wrong(self, name: str, expected: str) -> CheckpointError:
         """The error that names the file and the field."""
@@ -122,6 +147,11 @@ def lines(files: Files, name: str) -> list[str]:
 def ids(of: Fields) -> dict[str, int]:
     """An object that gives each token its number."""
     for token, number in of.values.items():
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < _MOST_IDS:
+        if not is_id(number):
             raise of.wrong(token, "a token's number, from 0")
     return dict(of.values)
+
+
+def is_id(number: Any) -> bool:
+    """Whether a value of a file is a token's number."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_IDS

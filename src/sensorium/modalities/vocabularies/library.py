@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, final
 
 from ...core import CheckpointError, ConfigError, SensoriumError
+from .added import AddedTokens
 from .files import (
     CHARACTERS,
     CONFIG,
     LIBRARY,
     MERGES,
-    SENTENCE_PIECES,
     WORD_PIECES,
     Fields,
     Files,
@@ -21,9 +21,9 @@ from .files import (
     ids,
     lines,
 )
-from .model_file import UNKNOWN, USER_DEFINED, read_piece_model
+from .literal import Stretches, take_literally
 from .pipelines import Named
-from .settings import Settings, Special
+from .settings import Settings, Special, Token
 
 _CLEAN = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -43,6 +43,9 @@ class LibraryVocabulary:
         self.size = 1 + max(tokens.get_vocab(with_added_tokens=True).values())
         self._tokens, self._clean = tokens, clean and type(tokens.model).__name__ != "BPE"
         self._suffix = getattr(tokens.model, "end_of_word_suffix", None)
+        known = tokens.get_added_tokens_decoder()
+        self.added: Mapping[str, bool] = {one.content: one.special for _, one in sorted(known.items())}
+        self._stretches = Stretches(tokens)
         tokens.no_padding()
         tokens.no_truncation()
         if limit is not None:
@@ -51,7 +54,7 @@ class LibraryVocabulary:
                 raise ConfigError(f"max_tokens must be more than the {least} special tokens, found {limit}")
             tokens.enable_truncation(limit, strategy="longest_first", direction=side)
         if plain:
-            _take_literally(tokens)
+            take_literally(tokens)
 
     def id(self, token: str) -> int | None:
         """The number of a token."""
@@ -61,6 +64,20 @@ class LibraryVocabulary:
         """Tokens with the special ones around them."""
         with _named(LIBRARY):
             return self._tokens.encode(text).ids
+
+    def plain(self, text: str, *, start: bool) -> list[int]:
+        """Tokens of a stretch of a longer text, special ones in it taken literally."""
+        with _named(LIBRARY):
+            return self._stretches.encode(text, start=start).ids
+
+    def spans(self, text: str, *, start: bool) -> list[tuple[int, int]]:
+        """For each token of ``plain``, the places in the text where what it stands for begins and ends."""
+        with _named(LIBRARY):
+            return self._stretches.encode(text, start=start).offsets
+
+    def split(self, text: str) -> Iterator[tuple[str, bool]]:
+        """The parts of a text, and whether each is an added token."""
+        return self._added_tokens.split(text)
 
     def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
         """Tokens of two texts, and which text each belongs to."""
@@ -74,6 +91,11 @@ class LibraryVocabulary:
         if self._suffix:
             text = text.replace(self._suffix, " ").strip()
         return clean_up(text) if self._clean else text
+
+    @cached_property
+    def _added_tokens(self) -> AddedTokens:
+        known = self._tokens.get_added_tokens_decoder().values()
+        return AddedTokens(Token(one.content, one.lstrip, one.rstrip, one.single_word) for one in known)
 
 
 def open_library(
@@ -89,13 +111,16 @@ def open_library(
     """The vocabulary in ``files``. Those that it has not are added: ``tokenizer.json``."""
     with _named(LIBRARY if LIBRARY in files else "the vocabulary"):
         tokens = _saved(files) if LIBRARY in files else read(files, special)
+        config = settings.config
+        if LIBRARY in files:  # which says itself what stands around a text
+            config = config.without("add_bos_token", "add_eos_token")
         _add(tokens, settings, special)
         named = {
             role: token.content
             for role, token in special.items()
             if token and tokens.token_to_id(token.content) is not None
         }
-        dress(tokens, named, settings.config)
+        dress(tokens, named, config)
         saved = dict(files)
         if LIBRARY not in files:
             saved[LIBRARY] = tokens.to_str(pretty=True).encode()
@@ -149,31 +174,9 @@ def read_word_pieces(files: Files, special: Special) -> Any:
     return Tokenizer(models.WordPiece(vocabulary, unk_token=unknown.content))
 
 
-def read_xlm_roberta_pieces(files: Files, special: Special) -> Any:
-    """Reads a SentencePiece model in XLM-R's order: four special tokens, the pieces from the fourth, ``mask``."""
-    from tokenizers import AddedToken, Tokenizer, models, normalizers
-
-    name = next((name for name in SENTENCE_PIECES if name in files), None)
-    if name is None:
-        raise _missing(files, SENTENCE_PIECES[0])
-    model = read_piece_model(name, files[name])
-    if not model.unigram or [piece.kind for piece in model.pieces].count(UNKNOWN) != 1:
-        raise CheckpointError(f"{name}: expected a unigram model with one unknown piece, found another")
-    first = [special[role] for role in ("bos", "pad", "eos", "unk")]
-    entries = [(token.content, 0.0) for token in first if token is not None]
-    entries += [(piece.text, piece.score) for piece in model.pieces[3:]]
-    entries += [(token.content, 0.0) for token in [special["mask"]] if token is not None]
-    tokens = Tokenizer(models.Unigram(vocab=entries, unk_id=3, byte_fallback=False))
-    if model.characters:
-        tokens.normalizer = normalizers.Precompiled(model.characters)
-    users = [piece.text for piece in model.pieces if piece.kind == USER_DEFINED]
-    tokens.add_tokens([AddedToken(text, normalized=False) for text in users])
-    return tokens
-
-
 def read_nothing(files: Files, special: Special) -> Any:
     """For families that have ``tokenizer.json`` alone."""
-    raise _missing(files, LIBRARY)
+    raise missing(files, LIBRARY)
 
 
 def clean_up(text: str) -> str:
@@ -190,50 +193,38 @@ def _saved(files: Files) -> Any:
 
 
 def _add(tokens: Any, settings: Settings, special: Special) -> None:
-    """Add what the settings name, and mark the family's own special tokens that the vocabulary has."""
+    """Add what the settings name, and mark the family's own special tokens that the vocabulary has.
+
+    Of tokens that were added before, only ``added_tokens_decoder`` changes how they are found.
+    """
     from tokenizers import AddedToken
 
     known = {token.content for token in tokens.get_added_tokens_decoder().values()}
-    for token in settings.tokens(special, lambda content: tokens.token_to_id(content) is not None):
-        if token.content not in known:
-            tokens.add_tokens(
-                [
-                    AddedToken(
-                        token.content,
-                        lstrip=token.lstrip,
-                        rstrip=token.rstrip,
-                        single_word=token.single_word,
-                        normalized=token.normalized,
-                        special=token.special,
-                    )
-                ]
+    again = {token.content for token in settings.added.values()}
+    tokens.add_tokens(
+        [
+            AddedToken(
+                token.content,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                single_word=token.single_word,
+                normalized=token.normalized,
+                special=token.special,
             )
-
-
-def _take_literally(tokens: Any) -> None:
-    """Make special tokens that are written in a text plain text.
-
-    The library leaves them in the text then, but a model that knows such a token whole could still find it there,
-    so it is cut after its first character.
-    """
-    from tokenizers import Regex, pre_tokenizers
-
-    tokens.encode_special_tokens = True
-    found = [token.content for token in tokens.get_added_tokens_decoder().values() if token.special]
-    pattern = "|".join(f"{re.escape(one[0])}(?={re.escape(one[1:])})" for one in found if len(one) > 1)
-    if pattern:
-        cut = pre_tokenizers.Split(Regex(pattern), behavior="merged_with_previous")
-        before = [] if tokens.pre_tokenizer is None else [tokens.pre_tokenizer]
-        tokens.pre_tokenizer = pre_tokenizers.Sequence([*before, cut])
+            for token in settings.tokens(special, lambda content: tokens.token_to_id(content) is not None)
+            if token.content not in known or token.content in again
+        ]
+    )
 
 
 def _need(files: Files, *names: str) -> None:
     for name in names:
         if name not in files:
-            raise _missing(files, " and ".join(names))
+            raise missing(files, " and ".join(names))
 
 
-def _missing(files: Files, wanted: str) -> CheckpointError:
+def missing(files: Files, wanted: str) -> CheckpointError:
+    """The error that names what a family can be read from."""
     other = "" if wanted == LIBRARY else f"{LIBRARY}, or "
     return CheckpointError(f"expected {other}{wanted}, found {', '.join(files)}")
 

@@ -15,7 +15,7 @@ from .files import Fields
 
 Named = Mapping[str, str | None]
 
-_SPACE = "▁"  # SentencePiece's mark of white space
+SPACE = "▁"  # SentencePiece's mark of white space
 _CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -34,7 +34,7 @@ def clip(tokens: Any, named: Named, config: Fields) -> None:
     )
     tokens.decoder = decoders.ByteLevel()
     tokens.post_processor = processors.RobertaProcessing(
-        _place(tokens, named, "eos"), _place(tokens, named, "bos"), trim_offsets=False, add_prefix_space=False
+        place(tokens, named, "eos"), place(tokens, named, "bos"), trim_offsets=False, add_prefix_space=False
     )
 
 
@@ -51,7 +51,7 @@ def bert(tokens: Any, named: Named, config: Fields) -> None:
     )
     tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokens.decoder = decoders.WordPiece(prefix="##")
-    first, last = _place(tokens, named, "cls"), _place(tokens, named, "sep")
+    first, last = place(tokens, named, "cls"), place(tokens, named, "sep")
     tokens.post_processor = processors.TemplateProcessing(
         single=[f"{first[0]}:0", "$A:0", f"{last[0]}:0"],
         pair=[f"{first[0]}:0", "$A:0", f"{last[0]}:0", "$B:1", f"{last[0]}:1"],
@@ -60,22 +60,19 @@ def bert(tokens: Any, named: Named, config: Fields) -> None:
 
 
 def gpt2(tokens: Any, named: Named, config: Fields) -> None:
-    """GPT-2: byte-level BPE, framed as ``tokenizer.json`` says."""
-    from tokenizers import decoders, pre_tokenizers
-
-    tokens.normalizer = None
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.flag("add_prefix_space"))
-    tokens.decoder = decoders.ByteLevel()
+    """GPT-2: byte-level BPE. Other rules that ``tokenizer.json`` has come first."""
+    _byte_level(tokens, config)
+    frame(tokens, named, config)
 
 
 def roberta(tokens: Any, named: Named, config: Fields) -> None:
     """RoBERTa (Liu et al. 2019, arXiv:1907.11692): GPT-2's byte-level BPE between ``cls`` and ``sep``."""
     from tokenizers import processors
 
-    gpt2(tokens, named, config)
+    _byte_level(tokens, config)
     tokens.post_processor = processors.RobertaProcessing(
-        _place(tokens, named, "sep"),
-        _place(tokens, named, "cls"),
+        place(tokens, named, "sep"),
+        place(tokens, named, "cls"),
         trim_offsets=config.flag("trim_offsets", True),
         add_prefix_space=config.flag("add_prefix_space"),
     )
@@ -92,11 +89,11 @@ def xlm_roberta(tokens: Any, named: Named, config: Fields) -> None:
     tokens.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme),
+            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme),
         ]
     )
-    tokens.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
-    first, last = _place(tokens, named, "bos"), _place(tokens, named, "eos")
+    tokens.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme=scheme)
+    first, last = place(tokens, named, "bos"), place(tokens, named, "eos")
     tokens.post_processor = processors.TemplateProcessing(
         single=[first[0], "$A", last[0]],
         pair=[first[0], "$A", last[0], last[0], "$B", last[0]],
@@ -105,14 +102,15 @@ def xlm_roberta(tokens: Any, named: Named, config: Fields) -> None:
 
 
 def gemma(tokens: Any, named: Named, config: Fields) -> None:
-    """Gemma (arXiv:2403.08295): BPE with bytes for unknown characters, framed as ``tokenizer.json`` says."""
+    """Gemma (arXiv:2403.08295): BPE with bytes for unknown characters."""
     from tokenizers import decoders, normalizers, pre_tokenizers
 
-    tokens.normalizer = normalizers.Replace(" ", _SPACE)
+    tokens.normalizer = normalizers.Replace(" ", SPACE)
     tokens.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous", invert=False)
     tokens.decoder = decoders.Sequence(
-        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
+    frame(tokens, named, config)
 
 
 def siglip2(tokens: Any, named: Named, config: Fields) -> None:
@@ -123,11 +121,40 @@ def siglip2(tokens: Any, named: Named, config: Fields) -> None:
     tokens.normalizer = normalizers.Sequence([normalizers.Lowercase(), tokens.normalizer])
 
 
+def frame(tokens: Any, named: Named, config: Fields, *, first: bool = False) -> None:
+    """Put ``bos`` before a text and ``eos`` behind it as configured, where ``tokenizer.json`` says nothing of it.
+
+    ``first``: whether ``bos`` stands there if that is not configured.
+    """
+    from tokenizers import processors
+
+    if tokens.post_processor is not None:
+        return
+    asked = {"bos": config.flag("add_bos_token", first), "eos": config.flag("add_eos_token")}
+    found = {role: place(tokens, named, role) for role, wanted in asked.items() if wanted and role in named}
+    before, after = ([found[role][0]] if role in found else [] for role in ("bos", "eos"))
+    single = [*(f"{one}:0" for one in before), "$A:0", *(f"{one}:0" for one in after)]
+    second = [*(f"{one}:1" for one in before), "$B:1", *(f"{one}:1" for one in after)]
+    tokens.post_processor = processors.TemplateProcessing(
+        single=single, pair=[*single, *second], special_tokens=list(dict.fromkeys(found.values()))
+    )
+
+
 def as_saved(tokens: Any, named: Named, config: Fields) -> None:
     """No rules beyond what ``tokenizer.json`` says."""
 
 
-def _place(tokens: Any, named: Named, role: str) -> tuple[str, int]:
+def _byte_level(tokens: Any, config: Fields) -> None:
+    from tokenizers import decoders, pre_tokenizers
+
+    if tokens.pre_tokenizer is not None and not isinstance(tokens.pre_tokenizer, pre_tokenizers.ByteLevel):
+        return  # the reference drops such rules, and gives tokens that the model was not trained on
+    tokens.normalizer = None
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.flag("add_prefix_space"))
+    tokens.decoder = decoders.ByteLevel()
+
+
+def place(tokens: Any, named: Named, role: str) -> tuple[str, int]:
     """The special token of a role, and its number."""
     content = named.get(role)
     number = None if content is None else tokens.token_to_id(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 from ...core import CapabilityError, CheckpointError
@@ -41,7 +41,10 @@ class SentenceVocabulary:
             new = base + sum(number >= base for number in self._added.values())
             self._added[token.content] = new if piece is None else piece
         self._special = {self._added[token.content] for token in found if token.special}
-        self._split = AddedTokens(token for token in found if not (plain and token.special))
+        self.added: Mapping[str, bool] = {token.content: token.special for token in found}
+        self._whole = AddedTokens(found)
+        self._literal = AddedTokens(token for token in found if not token.special)
+        self._split = self._literal if plain else self._whole
         self.size = max(base, *(number + 1 for number in self._added.values()))
         self._unknown = special["unk"].content if special["unk"] else "<unk>"
         self._skip = len(self._pieces.encode(self._unknown))
@@ -69,6 +72,17 @@ class SentenceVocabulary:
             found.append(self._added[part])
         found = cut(found, self._limit and self._limit - 1, self._left)
         return found if found and found[-1] == self._last else [*found, self._last]
+
+    def plain(self, text: str, *, start: bool) -> list[int]:
+        """Tokens of a stretch of a longer text, special ones in it taken literally."""
+        found: list[int] = []
+        for part, added in self._literal.split(text):
+            found += [self._added[part]] if added else self._encode(part)
+        return found
+
+    def split(self, text: str) -> Iterator[tuple[str, bool]]:
+        """The parts of a text, and whether each is an added token."""
+        return self._whole.split(text)
 
     def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
         """No model of this family reads pairs: raises CapabilityError."""

@@ -36,7 +36,7 @@ class Settings:
     """The settings of a tokenizer.
 
     ``special`` are the named special tokens that the files name (None: that there is none), ``extra`` special
-    tokens without a role, ``added`` tokens by number. ``config`` holds what only some families know.
+    tokens of no such role, ``added`` tokens by number. ``config`` holds what only some families know.
     """
 
     config: Fields
@@ -96,10 +96,17 @@ def read_settings(files: Files) -> Settings:
     special = {
         role: _token(source(name), name) for role, name in names.items() if name in source(name).values
     }
-    extra = [
-        _as_token(source(name), name, one, special=True)
-        for name in ("extra_special_tokens", "additional_special_tokens")
-        for one in source(name).items(name)
+    lists = ["extra_special_tokens", "additional_special_tokens"]
+    if isinstance(source(lists[0]).values.get(lists[0]), list) and source(lists[0]).items(lists[0]):
+        lists.pop()  # the older name of the same
+    own = [
+        _as_token(of, name, value, special=True)
+        for of in (config, older)
+        for name, value in of.values.items()
+        if name.endswith("_token") and name not in names.values() and isinstance(value, str | dict)
+    ]  # such as ``image_token``
+    extra = own + [
+        _as_token(source(name), name, one, special=True) for name in lists for one in source(name).items(name)
     ]
     decoder = config.inner("added_tokens_decoder")
     added = {

@@ -8,18 +8,25 @@ from dataclasses import dataclass
 
 from ...core import CheckpointError
 from .families import FAMILIES, Engine, name_family
-from .files import CONFIG, MODEL, Files, fields
+from .files import CONFIG, GENERATION, MODEL, Fields, Files, fields, is_id
 from .settings import ROLES, Token, read_settings
+from .templates import read_templates
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An open vocabulary. ``special`` gives the numbers of named special tokens, None where there is none."""
+    """An open vocabulary.
+
+    ``special`` gives the numbers of named special tokens, None where there is none; ``ends`` the tokens that end
+    what a model writes; ``templates`` the sources of chat templates by name, the usual one as ``default``.
+    """
 
     engine: Engine
     special: Mapping[str, int | None]
     pads_left: bool
     files: Mapping[str, bytes]
+    templates: Mapping[str, str]
+    ends: frozenset[int]
 
 
 def open_vocabulary(files: Files, *, max_tokens: int | None, pad_to: int | None, plain: bool) -> Vocabulary:
@@ -50,4 +57,14 @@ def open_vocabulary(files: Files, *, max_tokens: int | None, pad_to: int | None,
     saved = {**engine.files, CONFIG: f"{config}\n".encode()}
     saved.pop(MODEL, None)
     numbers = {role: engine.id(token.content) if token else None for role, token in special.items()}
-    return Vocabulary(engine, numbers, side == "left", saved)
+    ends = _ends(fields(files, GENERATION)) | {number for number in [numbers["eos"]] if number is not None}
+    return Vocabulary(engine, numbers, side == "left", saved, read_templates(files), frozenset(ends))
+
+
+def _ends(of: Fields) -> set[int]:
+    """The tokens that end a sequence, as ``generation_config.json`` gives them."""
+    found = of.values.get("eos_token_id")
+    listed = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(is_id(one) for one in listed):
+        raise of.wrong("eos_token_id", "a token's number or a list of them")
+    return set(listed)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -46,19 +46,6 @@ class Read:
     encoded: Encoded
     packing: Packing
     rows: Float[Tensor, "m d"]
-
-
-@dataclass
-class Decoding:
-    """The state of generation: what has been read, and the segment that is being written."""
-
-    layout: Layout
-    segment: Int[Tensor, "b"]
-    turn: Int[Tensor, "b"]
-    ordinal: Int[Tensor, "b"]
-    alone: list[KVCache] = field(default_factory=list)
-    together: list[KVCache] = field(default_factory=list)
-    position: int = 0
 
 
 class Unified(Network):
@@ -180,30 +167,31 @@ class Unified(Network):
         rows = self.trunk(place.pack(encoded.tokens), place, mask, kind=self.kinds[name], stop=self.alone)
         return Read(stream, encoded, place, rows)
 
-    def prefill(
-        self, batch: Batch, segment: Int[Tensor, "b"], turn: Int[Tensor, "b"], ordinal: Int[Tensor, "b"]
-    ) -> Decoding:
-        """Read a batch of context; what is written next is segment ``segment`` of turn ``turn`` in each sample."""
+    def begin(
+        self,
+        batch: Batch,
+        segment: Int[Tensor, "b"],
+        turn: Int[Tensor, "b"],
+        ordinal: Int[Tensor, "b"],
+        ids: Int[Tensor, "b"],
+    ) -> Writing:
+        """Read a batch of context and begin a segment in each sample: as ``segment`` of turn ``turn``, the so-many-th
+        (``ordinal``) of its modality there, with ``ids`` as first tokens.
+        """
         reads = {name: self._alone(name, batch.streams[name]) for name in self.encoders}
         together = self.trunk.caches()
         _, layout = self._together(reads, len(batch), together)
-        return Decoding(layout, segment, turn, ordinal, self.trunk.caches(), together)
+        state = Writing(self, layout, segment, turn, ordinal, together)
+        state.extend(ids)
+        state.history = ids[:, None].tolist()
+        return state
 
-    def decode(self, state: Decoding, ids: Int[Tensor, "b 1"]) -> Float[Tensor, "b v"]:
-        """Logits of the token that follows ``ids``, the newest tokens of the segment being written."""
-        encoder, kind, place = self._words, self.kinds[self.language], dense(len(ids), 1)
-        x = encoder.embed(ids, start=state.position).flatten(0, 1)
+    def _continue(self, state: Writing, ids: Int[Tensor, "b"]) -> Float[Tensor, "b v"]:
+        """Logits of the tokens that follow ``ids``, the newest tokens of the segments being written."""
+        kind, place = self.kinds[self.language], dense(len(ids), 1)
+        x = self._words.embed(ids[:, None], start=state.length).flatten(0, 1)
         x = self.trunk(x, place, everything(), kind=kind, stop=self.alone, caches=state.alone)
-        new = torch.ones_like(ids, dtype=torch.bool)
-        query = Layout(
-            segment=state.segment[:, None],
-            block=state.layout.block.max(1, keepdim=True).values + 1,
-            turn=state.turn[:, None],
-            target=new,
-            hidden=~new,
-        )
-        state.layout = state.layout.append(query)
-        state.position += 1
+        query = state.grow()
         mask = interleaved(query, state.layout)
         x = x + self.ordinal(state.ordinal)
         x = self.trunk(x, place, mask, kind=kind, start=self.alone, caches=state.together)
@@ -255,6 +243,51 @@ class Unified(Network):
         masked = read.packing.pack(read.encoded.masked)
         truth = read.packing.pack(read.encoded.truth)[masked]
         return PatchPrediction(self.patch_heads[name](rows[masked]), truth, _share(read.encoded.masked))
+
+
+class Writing:
+    """The state of generation: a segment that is being written in each sample, over the caches of what was read.
+
+    ``logits`` are those of the next token. ``history`` holds the ids with which each segment was begun.
+    """
+
+    def __init__(
+        self,
+        network: Unified,
+        layout: Layout,
+        segment: Int[Tensor, "b"],
+        turn: Int[Tensor, "b"],
+        ordinal: Int[Tensor, "b"],
+        together: list[KVCache],
+    ) -> None:
+        self.logits: Float[Tensor, "b v"] = torch.empty(len(segment), 0)
+        self.history: list[list[int]] = []
+        self.layout, self.ordinal = layout, ordinal
+        self.alone, self.together = network.trunk.caches(), together
+        self.length = 0
+        self._network, self._segment, self._turn = network, segment, turn
+
+    def extend(self, ids: Int[Tensor, "b"]) -> None:
+        """Append one token to each segment."""
+        self.logits = self._network._continue(self, ids)
+
+    def select(self, rows: Int[Tensor, "k"]) -> None:
+        """Keep, repeat or reorder samples."""
+        self.logits, self.ordinal = self.logits[rows], self.ordinal[rows]
+        self._segment, self._turn = self._segment[rows], self._turn[rows]
+        self.history = [self.history[row] for row in rows.tolist()]
+        self.layout = Layout(**{name: value[rows] for name, value in vars(self.layout).items()})
+        for cache in (*self.alone, *self.together):
+            cache.select(rows)
+
+    def grow(self) -> Layout:
+        """Place one token more; returns its own layout."""
+        new = torch.ones_like(self._segment, dtype=torch.bool)[:, None]
+        last = self.layout.block.max(1, keepdim=True).values
+        query = Layout(self._segment[:, None], last + 1, self._turn[:, None], new, ~new)
+        self.layout = self.layout.append(query)
+        self.length += 1
+        return query
 
 
 def _share(masked: Bool[Tensor, "n t"]) -> Float[Tensor, "m"]:

@@ -18,6 +18,7 @@ from .fused import FusedLinear
 from .linear import Linear
 from .masks import Mask
 from .packing import Packing
+from .rotary import Rotary, Turns
 
 
 class SelfAttention(nn.Module):
@@ -28,8 +29,9 @@ class SelfAttention(nn.Module):
     projections that have one, of ``qkvo``. ``scale`` multiplies the products of queries and keys; by default it is
     ``head_width ** -0.5``. ``rotary`` turns queries and keys by their places (see ``Rotary``); ``relative`` gives
     numbers to add to the products, for tokens that lie on a grid (see ``RelativeTable``). ``norm_query`` and
-    ``norm_key`` see the vectors of each head, before they are turned. ``dropout`` leaves out weights in training.
-    Raises ConfigError for a width, heads or biases that cannot be.
+    ``norm_key`` see the vectors of each head, before they are turned. With a ``window``, tokens look less than that
+    many places away. ``dropout`` leaves out weights in training. Raises ConfigError for a width, heads, biases or a
+    window that cannot be.
     """
 
     def __init__(
@@ -41,16 +43,19 @@ class SelfAttention(nn.Module):
         head_width: int | None = None,
         biases: str = "qkvo",
         scale: float | None = None,
-        rotary: nn.Module | None = None,
+        rotary: Rotary | None = None,
         relative: nn.Module | None = None,
         norm_query: nn.Module | None = None,
         norm_key: nn.Module | None = None,
+        window: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
         _check_biases(biases)
-        self.scale, self.dropout = scale, dropout
+        if window is not None and window < 1:
+            raise ConfigError(f"an attention window must be at least 1, found {window}")
+        self.scale, self.window, self.dropout = scale, window, dropout
         whole, shared = self.heads * self.head_width, self.groups * self.head_width
         self.qkv = FusedLinear(
             width=width, parts=[whole, shared, shared], biased=[part in biases for part in "qkv"]
@@ -69,12 +74,19 @@ class SelfAttention(nn.Module):
         if self.norm_key is not None:
             k_bgte = self.norm_key(k_bgte)
         if self.rotary is not None:
-            q_bhte, k_bgte = self.rotary(q_bhte, k_bgte, _places(q_bhte, mask, cache))
+            q_bhte, k_bgte = self.rotary.turn(q_bhte, k_bgte, _turns(self.rotary, q_bhte, mask, cache))
         if cache is not None:
-            k_bgte, v_bgte = cache.extend(k_bgte, v_bgte)
+            reach = mask.reach if mask.places is not None else 0
+            k_bgte, v_bgte = cache.extend(k_bgte, v_bgte, mask.places, reach)
         bias = self.relative(mask.grid) if self.relative is not None else None
         y_bhte = attend(
-            q_bhte, k_bgte, v_bgte, mask, bias=bias, scale=self.scale, dropout=self.dropout * self.training
+            q_bhte,
+            k_bgte,
+            v_bgte,
+            mask.within(self.window),
+            bias=bias,
+            scale=self.scale,
+            dropout=self.dropout * self.training,
         )
         return self.out(packing.pack(y_bhte.transpose(1, 2).flatten(2)))
 
@@ -92,17 +104,21 @@ class CrossAttention(nn.Module):
         head_width: int | None = None,
         biases: str = "qkvo",
         scale: float | None = None,
+        norm_query: nn.Module | None = None,
+        norm_key: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.groups, self.head_width = _heads(width, heads, groups, head_width)
         _check_biases(biases)
-        self.scale = scale
+        self.scale, self.dropout = scale, dropout
         whole, shared = self.heads * self.head_width, self.groups * self.head_width
         self.q = Linear(width, whole, bias="q" in biases)
         self.kv = FusedLinear(
             width=context_width, parts=[shared, shared], biased=[part in biases for part in "kv"]
         )
         self.out = Linear(whole, width, bias="o" in biases)
+        self.norm_query, self.norm_key = norm_query, norm_key
 
     def forward(
         self,
@@ -110,10 +126,27 @@ class CrossAttention(nn.Module):
         context_bsc: Float[Tensor, "b s c"],
         mask: Mask,
     ) -> Float[Tensor, "b t d"]:
-        q_bhte = self.q(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.look(x_btd, self.context(context_bsc), mask)
+
+    def context(
+        self, context_bsc: Float[Tensor, "b s c"]
+    ) -> tuple[Float[Tensor, "b g s e"], Float[Tensor, "b g s e"]]:
+        """The keys and values of what is looked at, which those who look at it more than once may keep."""
         kv_bhse = self.kv(context_bsc).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
         k_bgse, v_bgse = kv_bhse.chunk(2, dim=1)
-        y_bhte = attend(q_bhte, k_bgse, v_bgse, mask, scale=self.scale)
+        return (k_bgse if self.norm_key is None else self.norm_key(k_bgse)), v_bgse
+
+    def look(
+        self,
+        x_btd: Float[Tensor, "b t d"],
+        context: tuple[Float[Tensor, "b g s e"], Float[Tensor, "b g s e"]],
+        mask: Mask,
+    ) -> Float[Tensor, "b t d"]:
+        """What is found among keys and values that ``context`` gave."""
+        q_bhte = self.q(x_btd).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        if self.norm_query is not None:
+            q_bhte = self.norm_query(q_bhte)
+        y_bhte = attend(q_bhte, *context, mask, scale=self.scale, dropout=self.dropout * self.training)
         return self.out(y_bhte.transpose(1, 2).flatten(2))
 
 
@@ -130,6 +163,15 @@ def attend(
     """Weighted sums of values under a mask, with ``bias`` (and that of the mask) added to the scaled products."""
     if pays(q_bhte, k_bgse, mask, dropout):
         return attend_blocks(q_bhte, k_bgse, v_bgse, mask, bias=bias, scale=scale)
+    if mask.parts is not None and bias is None and mask.bias is None:
+        parts = (x.split(mask.parts, dim=2) for x in (q_bhte, k_bgse, v_bgse))
+        return torch.cat(
+            [
+                attend(q, k, v, mask.part, scale=scale, dropout=dropout)
+                for q, k, v in zip(*parts, strict=True)
+            ],
+            dim=2,
+        )
     allowed, causal = mask.dense(q_bhte.shape[2], k_bgse.shape[2], q_bhte, bias)
     y_bhte = F.scaled_dot_product_attention(
         q_bhte,
@@ -147,10 +189,19 @@ def attend(
     return sum((added.sum() for added in (bias, mask.bias) if added is not None), y_bhte)
 
 
+def _turns(rotary: Rotary, q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Turns:
+    """By how much the queries turn, computed once in a pass for all layers that are alike."""
+    past = 0 if cache is None else cache.length
+    key = rotary.key, past, q_bhte.shape[2], q_bhte.dtype, q_bhte.device
+    return mask.once(key, lambda: rotary.turns(_places(q_bhte, mask, cache), q_bhte.dtype))
+
+
 def _places(q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Int[Tensor, "#b t *axes"]:
     """Where the queries stand: as the mask says, or counted on from what the cache holds."""
     if mask.positions is not None:
         return mask.positions
+    if mask.places is not None:
+        return mask.places
     past = 0 if cache is None else cache.length
     return torch.arange(past, past + q_bhte.shape[2], device=q_bhte.device)[None]
 

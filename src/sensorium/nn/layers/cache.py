@@ -1,29 +1,64 @@
-"""Keys and values of the tokens already processed, so that decoding computes only the new one."""
+"""Keys and values of the tokens already processed, so that decoding computes only the new one.
+
+Legend: b sequences, g heads of keys and values, t new tokens, s tokens held, e width of a head.
+"""
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+_STEP = 64
 
 
 class KVCache:
-    """One attention layer's past. Grows by concatenation along the token axis."""
+    """One attention layer's past, in memory that is taken ahead of need: for ``room`` tokens at first.
 
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
+    Every sequence is filled from the left, each to a length of its own; what lies beyond it is written over.
+    """
 
-    @property
-    def length(self) -> int:
-        """How many tokens are held."""
-        return 0 if self.keys is None else self.keys.shape[2]
+    def __init__(self, room: int = 0) -> None:
+        self.room, self.length = room, 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
 
     def extend(
-        self, keys: Float[Tensor, "b h t e"], values: Float[Tensor, "b h t e"]
-    ) -> tuple[Float[Tensor, "b h k e"], Float[Tensor, "b h k e"]]:
-        """Append new keys and values; returns all of them."""
-        if self.keys is not None and self.values is not None:
-            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
-        self.keys, self.values = keys, values
-        return keys, values
+        self,
+        keys: Float[Tensor, "b g t e"],
+        values: Float[Tensor, "b g t e"],
+        places: Int[Tensor, "b t"] | None = None,
+        reach: int = 0,
+    ) -> tuple[Float[Tensor, "b g s e"], Float[Tensor, "b g s e"]]:
+        """Put new keys and values behind what is held, or at ``places`` below ``reach``; returns all of them."""
+        start = self.length
+        self.length = start + keys.shape[2] if places is None else max(start, reach)
+        held = self._held(keys), self._held(values, keys=False)
+        for whole, new in zip(held, (keys, values), strict=True):
+            if places is None:
+                whole[:, :, start : self.length] = new
+            else:
+                whole.scatter_(2, places[:, None, :, None].expand_as(new), new)
+        return held[0][:, :, : self.length], held[1][:, :, : self.length]
+
+    def select(self, rows: Int[Tensor, "k"]) -> None:
+        """Keep, repeat or reorder sequences."""
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[rows], self._values[rows]
+
+    def cut(self, length: int) -> None:
+        """Forget what lies beyond the first ``length`` tokens."""
+        self.length = min(self.length, length)
+
+    def _held(self, like: Float[Tensor, "b g t e"], keys: bool = True) -> Tensor:
+        held = self._keys if keys else self._values
+        if held is None or held.shape[2] < self.length:
+            size = max(self.room, 2 * self.length if held is not None else self.length)
+            grown = like.new_zeros(*like.shape[:2], -(-size // _STEP) * _STEP, like.shape[3])
+            if held is not None:
+                grown[:, :, : held.shape[2]] = held
+            held = grown
+            if keys:
+                self._keys = held
+            else:
+                self._values = held
+        return held

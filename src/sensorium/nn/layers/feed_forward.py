@@ -38,17 +38,28 @@ class MLP(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """A gated linear unit: ``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv:2002.05202)."""
+    """A gated linear unit: ``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv:2002.05202); ``dropout`` is that
+    of the hidden layer.
+    """
 
-    def __init__(self, *, width: int, hidden: int, activation: str = "silu", bias: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden: int,
+        activation: str = "silu",
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.gate_up = FusedLinear(width=width, parts=[hidden, hidden], biased=[bias, bias])
         self.activation = by_name(activation)
+        self.dropout = nn.Dropout(dropout)
         self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "m d"], kind: Int[Tensor, "m"] | int = 0) -> Float[Tensor, "m d"]:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)
+        return self.down(self.dropout(self.activation(gate) * up))
 
 
 class ModalityExperts(nn.Module):

@@ -24,7 +24,7 @@ def pays(
     """Whether the blocks of this mask are worth making: a large one given as data, on a GPU, without dropout."""
     return (
         q_bhte.is_cuda
-        and mask.rule is not None
+        and not (mask.rule is None and mask.parts is None and mask.near is None)
         and dropout == 0
         and q_bhte.shape[2] * k_bgse.shape[2] >= SMALLEST
     )
@@ -41,7 +41,8 @@ def attend_blocks(
     kernel: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "b h t e"]:
     """What ``attend`` gives, for a mask with a rule; ``kernel`` is ``flex_attention`` itself, compiled by default."""
-    assert mask.whole is not None
+    whole = mask.joined(q_bhte.shape[2], k_bgse.shape[2], q_bhte.device)
+    assert whole is not None
     if mask.bias is not None:
         bias = mask.bias if bias is None else bias + mask.bias
     return (kernel or _compiled())(
@@ -49,7 +50,7 @@ def attend_blocks(
         k_bgse,
         v_bgse,
         score_mod=None if bias is None else _adding(bias.expand(*q_bhte.shape[:3], k_bgse.shape[2])),
-        block_mask=mask.whole.blocks,
+        block_mask=whole.blocks,
         scale=scale,
         enable_gqa=q_bhte.shape[1] != k_bgse.shape[1],
     )

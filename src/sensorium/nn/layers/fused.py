@@ -31,9 +31,10 @@ class FusedLinear(nn.Module):
         nn.init.uniform_(self.weight, -1 / math.sqrt(width), 1 / math.sqrt(width))
 
     def forward(self, x: Float[Tensor, "*m d"]) -> Float[Tensor, "*m e"]:
-        return linear(x, self.weight, self._whole_bias())
+        return linear(x, self.weight, self.whole_bias())
 
-    def _whole_bias(self) -> Tensor | None:
+    def whole_bias(self) -> Float[Tensor, "e"] | None:
+        """With zeros for the parts that have none; None if no part has one."""
         if self.bias is None or all(self.biased):
             return self.bias
         held = iter(self.bias.split([size for size, has in zip(self.parts, self.biased, strict=True) if has]))

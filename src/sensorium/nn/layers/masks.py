@@ -6,17 +6,21 @@ big_vision). Shape legend: b sequences, q queries, k keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from .packing import ragged_positions
+
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +69,12 @@ class Rule:
 class Mask:
     """What an attention layer needs to know of its tokens.
 
-    ``rule``: who may look at whom (None: all at all); if ``causal``, only at what is not later besides. ``bias`` is
-    added to the products of all layers. ``positions`` are the places of the queries, for what turns with them; by
-    default they count from 0, or on from what a cache holds. ``grid`` is the shape of the grid that the tokens lie
-    on, for what depends on their distances.
+    ``rule``: who may look at whom (None: all at all); if ``causal``, only at what is not later besides; with ``near``,
+    only at what is less than that many places away. ``parts`` are the lengths of sequences that stand one after the
+    other in one and do not see each other. ``bias`` is added to the products of all layers. ``places`` are those of
+    the queries among the keys; by default, they are the last. ``positions`` are what turns queries and keys; by
+    default, the same as their places. ``grid`` is the shape of the grid that the tokens lie on, for what depends on
+    their distances.
     """
 
     rule: Rule | None = None
@@ -76,18 +82,58 @@ class Mask:
     bias: Float[Tensor, "*b h q k"] | None = None
     positions: Int[Tensor, "#b q *axes"] | None = None
     grid: tuple[int, ...] | None = None
-
-    @property
-    def allowed(self) -> Bool[Tensor, "b q k"] | None:
-        """The rule and causality, for every pair of places; None where there is no rule."""
-        return None if self.whole is None else self.whole.dense
+    places: Int[Tensor, "b q"] | None = None
+    near: int | None = None
+    parts: tuple[int, ...] | None = None
+    _joined: dict[tuple[int, int], Rule | None] = field(default_factory=dict, repr=False)
+    _within: dict[int, Mask] = field(default_factory=dict, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def whole(self) -> Rule | None:
-        """The rule joined with causality."""
-        if self.rule is None or not self.causal:
-            return self.rule
-        return self.rule & _past(self.rule.queries, self.rule.keys, self.rule.device)
+    def reach(self) -> int:
+        """How many places the sequence takes up to the last query. Only where ``places`` are given."""
+        assert self.places is not None
+        return int(self.places.max()) + 1
+
+    @cached_property
+    def part(self) -> Mask:
+        """What holds within each of ``parts``."""
+        return Mask(causal=self.causal, near=self.near)
+
+    def within(self, size: int | None) -> Mask:
+        """The same for a layer whose tokens look less than ``size`` places away; made once for all layers."""
+        if size is None or size == self.near:
+            return self
+        if size not in self._within:
+            self._within[size] = replace(self, near=size, _joined={}, _within={})
+        return self._within[size]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What layers that are alike would each ``make`` of the tokens: made by the first, kept for the others."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def joined(self, queries: int, keys: int, device: torch.device) -> Rule | None:
+        """One rule for all that holds; None where the kernel needs no more than to know whether it is ``causal``."""
+        if (queries, keys) not in self._joined:
+            self._joined[queries, keys] = self._join(queries, keys, device)
+        return self._joined[queries, keys]
+
+    def _join(self, queries: int, keys: int, device: torch.device) -> Rule | None:
+        at = _last(queries, keys, device) if self.places is None else self.places
+        sizes = len(at), queries, keys, device
+        rules = [] if self.rule is None else [self.rule]
+        if (near := self.near) is not None and keys > near:
+            rules.append(Rule(lambda b, q, k: (at[_one(at, b), q] - k).abs() < near, *sizes))
+        if self.parts is not None:
+            part = torch.arange(len(self.parts), device=device).repeat_interleave(
+                torch.tensor(self.parts, device=device)
+            )
+            rules.append(Rule(lambda b, q, k: part[q] == part[k], *sizes))
+        if self.causal and (rules or self.places is not None):
+            rules.append(Rule(lambda b, q, k: k <= at[_one(at, b), q], *sizes))
+        return reduce(Rule.__and__, rules) if rules else None
 
     def dense(
         self, queries: int, keys: int, like: Tensor, bias: Float[Tensor, "*b h q k"] | None = None
@@ -97,7 +143,7 @@ class Mask:
         """
         if self.bias is not None:
             bias = self.bias if bias is None else bias + self.bias
-        whole = self.whole
+        whole = self.joined(queries, keys, like.device)
         if whole is None and self.causal and queries > 1:  # the last token of all sees everything
             if bias is None and queries == keys:
                 return None, True
@@ -128,17 +174,12 @@ def padding(real: Bool[Tensor, "b k"], queries: int | None = None) -> Mask:
     return Mask(rule=Rule(lambda b, q, k: real[b, k], sequences, queries, keys, real.device))
 
 
-def window(
-    size: int, queries: int, keys: int, *, causal: bool = False, device: torch.device | None = None
-) -> Mask:
-    """A token looks at those less than ``size`` places away (Longformer, Beltagy et al. 2020, arXiv:2004.05150); the
-    queries are the last of the keys.
+def sequences(lengths: Int[Tensor, "b"]) -> Mask:
+    """Causal attention within each of several sequences that stand one after the other in one, each with positions of
+    its own: only pairs of real tokens are computed.
     """
-
-    def near(b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return (q + (keys - queries) - k).abs() < size
-
-    return Mask(rule=Rule(near, 1, queries, keys, torch.device(device or "cpu")), causal=causal)
+    positions = ragged_positions(lengths)[None]
+    return Mask(causal=True, positions=positions, parts=tuple(lengths.tolist()))
 
 
 def prefix(lengths: Int[Tensor, "b"], length: int) -> Mask:
@@ -209,3 +250,12 @@ def _rule(
 def _past(queries: int, keys: int, device: torch.device) -> Rule:
     """Nothing later; the queries are the last of the keys."""
     return Rule(lambda b, q, k: k <= q + (keys - queries), 1, queries, keys, device)
+
+
+def _last(queries: int, keys: int, device: torch.device) -> Int[Tensor, "1 q"]:
+    return torch.arange(keys - queries, keys, device=device)[None]
+
+
+def _one(at: Tensor, sequence: Tensor) -> Tensor | int:
+    """Which row of ``at`` a sequence has: its own, or the one that all share."""
+    return sequence if len(at) > 1 else 0

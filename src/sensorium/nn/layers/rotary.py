@@ -5,32 +5,66 @@ Legend: b sequences, t tokens, h heads of queries, g heads of keys, e width of a
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...core.errors import ConfigError
+from .rotary_scaling import Scaling, frequencies
+from .rotary_sections import Sections
+
+
+class Turns(NamedTuple):
+    """The cosines and sines of the angles by which the pairs of channels of each token turn."""
+
+    cos: Float[Tensor, "#b 1 t pairs"]
+    sin: Float[Tensor, "#b 1 t pairs"]
 
 
 class Rotary(nn.Module):
     """Turns the first ``turned`` channels of each head, in pairs, by angles that grow with the token's place (RoPE,
     Su et al. 2021, arXiv:2104.09864).
 
-    A pair is one channel of each half (LLaMA) or two ``neighbours`` (GLM). Pair i of n turns by
-    ``base ** (-i / n)`` radians per place. Where a place has several coordinates, each of its ``axes`` has an equal
-    share of the pairs with the same angles (Qwen2-VL, arXiv:2409.12191). Angles are in single precision at
-    least: that is what public models were trained with. Raises ConfigError where pairs cannot be shared equally.
+    A pair is one channel of each half (LLaMA) or two ``neighbours`` (GLM). Pair i of n turns by ``base ** (-i / n)``
+    radians per place, or as ``scaling`` says. Where a place has several coordinates, each of its ``axes`` has an equal
+    share of the pairs with the same frequencies (the towers of Qwen2-VL, arXiv:2409.12191), or ``sections`` say which
+    pairs are whose (its language model). Angles are in single precision at least: that is what public models were
+    trained with. Raises ConfigError where pairs cannot be shared so.
     """
 
     def __init__(
-        self, *, turned: int, base: float = 10_000.0, axes: int = 1, neighbours: bool = False
+        self,
+        *,
+        turned: int,
+        base: float = 10_000.0,
+        axes: int = 1,
+        neighbours: bool = False,
+        scaling: Scaling | None = None,
+        sections: Sections | None = None,
     ) -> None:
         super().__init__()
         if turned < 1 or axes < 1 or turned % (2 * axes):
             raise ConfigError(
                 f"Rotary: expected turned channels that are pairs for each of {axes} axes, found {turned}"
             )
-        self.turned, self.base, self.axes, self.neighbours = turned, base, axes, neighbours
+        if sections is not None and (axes != 1 or 2 * sum(sections.sizes) != turned):
+            raise ConfigError(
+                f"Rotary: expected axes of 1 and sections of {turned // 2} pairs in all, found {axes} and "
+                f"{list(sections.sizes)}"
+            )
+        if scaling is not None:
+            scaling.check(turned // axes)
+        self.turned, self.base, self.neighbours = turned, base, neighbours
+        self.scaling, self.sections = scaling, sections
+        self.axes = axes if sections is None else len(sections.sizes)
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for two that make the same ``turns``."""
+        return self.turned, self.base, self.axes, self.scaling, self.sections
 
     def forward(
         self,
@@ -38,17 +72,41 @@ class Rotary(nn.Module):
         k_bgte: Float[Tensor, "b g t e"],
         positions: Int[Tensor, "#b t *axes"],
     ) -> tuple[Float[Tensor, "b h t e"], Float[Tensor, "b g t e"]]:
-        """Queries and keys that stand at the same ``positions``, whose last axis is the coordinate if ``axes`` > 1."""
-        angles = self._angles(positions if self.axes > 1 else positions[..., None])[:, None]
-        cos, sin = angles.cos().to(q_bhte.dtype), angles.sin().to(q_bhte.dtype)
-        return self._turn(q_bhte, cos, sin), self._turn(k_bgte, cos, sin)
+        """Queries and keys that stand at the same ``positions``: see ``turns``."""
+        return self.turn(q_bhte, k_bgte, self.turns(positions, q_bhte.dtype))
+
+    def turns(self, positions: Int[Tensor, "#b t *axes"], dtype: torch.dtype) -> Turns:
+        """What layers that are alike share: cosines and sines of places, whose last axis is the coordinate if there are
+        several. With ``sections``, a place of one number has it on all axes.
+        """
+        angles = self._angles(self._places(positions))[:, None]
+        factor = 1.0 if self.scaling is None else self.scaling.attention_factor
+        return Turns((angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype))
+
+    def turn(
+        self, q_bhte: Float[Tensor, "b h t e"], k_bgte: Float[Tensor, "b g t e"], turns: Turns
+    ) -> tuple[Float[Tensor, "b h t e"], Float[Tensor, "b g t e"]]:
+        """Queries and keys, turned."""
+        return self._turn(q_bhte, *turns), self._turn(k_bgte, *turns)
+
+    def _places(self, positions: Int[Tensor, "#b t *axes"]) -> Int[Tensor, "#b t a"]:
+        if positions.ndim == 2 and (self.axes == 1 or self.sections is not None):
+            return positions[..., None].expand(*positions.shape, self.axes)
+        if positions.ndim != 3 or positions.shape[-1] != self.axes:
+            raise ConfigError(f"Rotary: expected places of {self.axes} axes, found {list(positions.shape)}")
+        return positions
 
     def _angles(self, places: Int[Tensor, "#b t a"]) -> Float[Tensor, "#b t pairs"]:
-        if places.shape[-1] != self.axes:
-            raise ConfigError(f"Rotary: expected places of {self.axes} axes, found {list(places.shape)}")
-        return (
-            places[..., None].float() * frequencies(self.turned // self.axes, self.base, places.device)
-        ).flatten(-2)
+        if self.sections is not None:
+            return places[..., self.sections.axes()].float() * self._rates(places, self.turned)
+        shares = places[..., None].float() * self._rates(places, self.turned // self.axes)[:, :, None]
+        return shares.flatten(-2)
+
+    def _rates(self, places: Int[Tensor, "#b t a"], width: int) -> Float[Tensor, "#b 1 pairs"]:
+        if self.scaling is None:
+            return frequencies(width, self.base, places.device)[None, None]
+        lengths = places.amax((1, 2)) + 1 if places.numel() else places.new_ones(len(places))
+        return self.scaling.frequencies(width, self.base, lengths)[:, None]
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turned, rest = x[..., : self.turned], x[..., self.turned :]
@@ -59,11 +117,6 @@ class Rotary(nn.Module):
         parts = first * cos - second * sin, second * cos + first * sin
         turned = torch.stack(parts, dim=-1).flatten(-2) if self.neighbours else torch.cat(parts, dim=-1)
         return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
-
-
-def frequencies(width: int, base: float, device: torch.device | None = None) -> Float[Tensor, "pairs"]:
-    """Radians per place of each pair of ``width`` channels, single precision."""
-    return 1.0 / base ** (torch.arange(0, width, 2, device=device).float() / width)
 
 
 def grid_places(grid: tuple[int, ...], device: torch.device | None = None) -> Int[Tensor, "t a"]:

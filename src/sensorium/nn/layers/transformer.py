@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -16,18 +17,23 @@ from .packing import Packing
 
 
 class Transformer(nn.Module):
-    """``depth`` blocks made from one Spec of a ``Block``.
+    """``depth`` blocks made from the Spec of a ``Block``, or from several in turn, again and again.
 
     ``drop_path`` is the rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first.
     """
 
-    def __init__(self, *, width: int, depth: int, block: Spec, drop_path: float = 0.0) -> None:
+    def __init__(self, *, width: int, depth: int, block: Spec | list[Spec], drop_path: float = 0.0) -> None:
         super().__init__()
         if depth < 0:
             raise ConfigError(f"a transformer needs a depth of at least 0, found {depth}")
         self.width, self.depth = width, depth
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
-        self.blocks = nn.ModuleList(block.replace(drop_path=rate).build() for rate in rates)
+        kinds = block if isinstance(block, list) else [block]
+        if not kinds:
+            raise ConfigError("a transformer needs the Spec of a block, found an empty list")
+        self.blocks = nn.ModuleList(
+            kind.replace(drop_path=rate).build() for rate, kind in zip(rates, cycle(kinds), strict=False)
+        )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -56,6 +62,6 @@ class Transformer(nn.Module):
             x = self.blocks[index](x, packing, mask, kind, caches[index] if caches is not None else None)
         return x
 
-    def caches(self) -> list[KVCache]:
-        """Empty caches, one per block."""
-        return [KVCache() for _ in range(self.depth)]
+    def caches(self, room: int = 0) -> list[KVCache]:
+        """Empty caches, one per block, with ``room`` for so many tokens at first."""
+        return [KVCache(room) for _ in range(self.depth)]

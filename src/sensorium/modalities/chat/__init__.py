@@ -1,0 +1,21 @@
+"""Conversations: messages, chat templates, placeholders of media, and the tokens that all of it becomes."""
+
+from __future__ import annotations
+
+from .conversation import Conversation
+from .messages import Message, Part, from_segments, read_messages
+from .placeholders import MergedGrid, PerPiece, Placeholder, Repeated
+from .template import ChatTemplate
+
+__all__ = [
+    "ChatTemplate",
+    "Conversation",
+    "MergedGrid",
+    "Message",
+    "Part",
+    "PerPiece",
+    "Placeholder",
+    "Repeated",
+    "from_segments",
+    "read_messages",
+]

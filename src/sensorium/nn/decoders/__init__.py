@@ -1,0 +1,1 @@
+"""Language models that write: tokens in, the next token out."""

@@ -1,0 +1,141 @@
+"""A multimodal language model of your own: encoders that exist, fresh connectors, a language model that exists.
+
+The stages are those of LLaVA (Liu et al. 2023, arXiv:2304.08485): first the connectors alone learn, with
+``--lock '^(towers|decoder)'``; then, going on from that run, the language model too, with ``--lock '^towers'``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from ..core.errors import ConfigError, nearest
+from ..core.spec import Spec
+from ..modalities.chat.conversation import Conversation
+from ..modalities.chat.placeholders import Repeated
+from ..nn.architectures.multimodal_lm import MultimodalLM
+from ..nn.connectors.pooled import Pooled
+from ..nn.connectors.projector import Projector
+from ..nn.connectors.qformer import QFormer, Queried
+from ..nn.connectors.resampler import Resampler, resampler_block
+from ..nn.connectors.unshuffled import Unshuffled
+from ..nn.encoders.layer_features import LayerFeatures
+from ..nn.encoders.patch_tower import PatchTower
+from ..nn.layers.norms import LayerNorm
+from ..weights.card import Card
+from ._trunks import system
+
+#: How many rows a resampler or a Q-Former makes of a medium.
+QUERIES = 32
+#: What stands for a medium in a message.
+WRITTEN = "<{}>"
+
+
+def vlm(
+    trunk: Spec | None = None, towers: Mapping[str, tuple[Spec, Spec]] | None = None, connector: str = "mlp"
+) -> Spec:
+    """The System of a language model, that of ``trunk``, with ``towers`` and their modalities, by name.
+
+    ``connector`` is what is between: linear, mlp, pool, unshuffle, resampler or qformer.
+    """
+    if trunk is None or not towers:
+        raise ConfigError("vlm joins models that exist: --image MODEL --trunk MODEL --connector mlp")
+    if connector not in CONNECTORS:
+        raise ConfigError(f"there is no connector {connector!r}{nearest(connector, CONNECTORS)}")
+    decoder, read, joined, held = trunk.model.decoder, {}, {}, {}
+    for name, (tower, _) in towers.items():
+        if tower.cls is not PatchTower:
+            raise ConfigError(f"--{name}: expected a tower of patches, found a {tower.cls.__qualname__}")
+        read[name] = Spec(LayerFeatures, tower=tower, layers=[-2])
+        joined[name], rows = CONNECTORS[connector](tower, decoder.trunk.width)
+        held[name] = Spec(Repeated, written=WRITTEN.format(name), token=WRITTEN.format(name), count=rows)
+    language = trunk.model.language
+    words = trunk.modalities[language]
+    if words.cls is not Conversation:
+        raise ConfigError(f"the trunk's words must be a Conversation, found a {words.cls.__qualname__}")
+    special = [*(words.special or []), *(WRITTEN.format(name) for name in towers)]
+    network = Spec(
+        MultimodalLM,
+        language=language,
+        decoder=decoder,
+        towers=read,
+        connectors=joined,
+        placeholders={name: place for place, name in enumerate(towers)},  # until the vocabulary is there
+    )
+    modalities = {name: modality for name, (_, modality) in towers.items()}
+    words = words.replace(placeholders=held, special=special)
+    return system(None, network, {**modalities, language: words}, lr=1e-3)
+
+
+def _linear(tower: Spec, width: int) -> tuple[Spec, int]:
+    return Spec(Projector, inner=tower.trunk.width, width=width), _places(tower)
+
+
+def _mlp(tower: Spec, width: int) -> tuple[Spec, int]:
+    return Spec(Projector, inner=tower.trunk.width, width=width, depth=2), _places(tower)
+
+
+def _pool(tower: Spec, width: int) -> tuple[Spec, int]:
+    projector, rows = _mlp(tower, width)
+    return Spec(Pooled, grid=_grid(tower), kernel=2, projector=projector), rows // 4
+
+
+def _unshuffle(tower: Spec, width: int) -> tuple[Spec, int]:
+    inner = 4 * tower.trunk.width
+    projector = Spec(
+        Projector, inner=inner, width=width, depth=2, norm=Spec(LayerNorm, width=inner), hidden=width
+    )
+    return Spec(Unshuffled, grid=_grid(tower), factor=2, projector=projector), _places(tower) // 4
+
+
+def _resampler(tower: Spec, width: int) -> tuple[Spec, int]:
+    inner = tower.trunk.width
+    made = Spec(
+        Resampler,
+        width=inner,
+        latents=QUERIES,
+        depth=2,
+        block=resampler_block(width=inner, heads=_heads(inner), head_width=inner // _heads(inner)),
+        norm_out=Spec(LayerNorm, width=inner),
+        projector=Spec(Projector, inner=inner, width=width),
+    )
+    return made, QUERIES
+
+
+def _qformer(tower: Spec, width: int) -> tuple[Spec, int]:
+    inner = tower.trunk.width
+    made = Spec(
+        QFormer, inner=inner, width=inner, depth=4, heads=_heads(inner), hidden=4 * inner, queries=QUERIES
+    )
+    return Spec(Queried, qformer=made, projector=Spec(Projector, inner=inner, width=width)), QUERIES
+
+
+CONNECTORS: dict[str, Callable[[Spec, int], tuple[Spec, int]]] = {
+    "linear": _linear,
+    "mlp": _mlp,
+    "pool": _pool,
+    "unshuffle": _unshuffle,
+    "resampler": _resampler,
+    "qformer": _qformer,
+}
+
+
+def _grid(tower: Spec) -> list[int]:
+    return list(tower.embedding.positions.grid)
+
+
+def _places(tower: Spec) -> int:
+    return math.prod(_grid(tower))
+
+
+def _heads(width: int) -> int:
+    """Heads of about 64 channels."""
+    return next(heads for heads in range(max(width // 64, 1), 0, -1) if width % heads == 0)
+
+
+CARD = Card(
+    title="A multimodal language model of parts",
+    paper="Liu et al. 2023, arXiv:2304.08485",
+    licence="that of the parts",
+    preparation="that of the parts",
+)

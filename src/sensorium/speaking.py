@@ -1,0 +1,171 @@
+"""Writing text with a network: continuations of samples, answers in conversations, and sessions that remember."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .core import CapabilityError, DataError, Modality, Sample
+from .core.batch import Batch, Stream
+from .core.modality import Medium
+from .data.collate import collate
+from .data.item import Item, Piece, prepare
+from .generation.settings import Decoding
+from .generation.state import State
+from .generation.write import stream, write
+from .generation.written import Piece as Written
+from .modalities.chat.conversation import Conversation
+from .modalities.chat.messages import TEXT, place, read_messages
+from .nn.architectures.multimodal_lm import MultimodalLM
+from .nn.architectures.network import Network
+from .nn.architectures.unified import Unified
+from .nn.connectors.connector import Rows
+from .nn.decoders.writing import Writing
+
+#: How many bytes of features of media a session keeps.
+_KEPT = 256 << 20
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A network that writes, with the modalities that prepare its values. CapabilityError for one that does not."""
+
+    network: Unified | MultimodalLM
+    modalities: Mapping[str, Modality]
+    device: torch.device
+
+    @staticmethod
+    def of(network: Network, modalities: Mapping[str, Modality], device: torch.device) -> Speaker:
+        """Raises CapabilityError for a network that does not write."""
+        if not isinstance(network, Unified | MultimodalLM):
+            raise CapabilityError("this model reads but does not write: it has no language head")
+        return Speaker(network, modalities, device)
+
+    @property
+    def words(self) -> Any:
+        """The modality of what is written."""
+        return self.modalities[self.network.language]
+
+    @torch.no_grad()
+    def complete(self, samples: Sequence[Sample], how: Decoding) -> list[str]:
+        """The text that continues each sample."""
+        state = self._begin(samples, how)
+        written = write(state, how, stop_ids=self._ends, decode=self.words.decode)
+        return [best.text for best, *_ in written]
+
+    @torch.no_grad()
+    def answer(self, messages: Any, how: Decoding, session: Session | None = None) -> Iterator[Written]:
+        """What follows the messages, as it is written; the last piece holds the whole."""
+        state = self._read(messages, how, session)
+        return stream(state, how, stop_ids=self._ends, decode=self.words.decode)
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        words = self.words
+        return words.eos if isinstance(words, Conversation) else frozenset({words.eos})
+
+    def _begin(self, samples: Sequence[Sample], how: Decoding) -> State:
+        if isinstance(self.network, MultimodalLM):
+            items = [prepare(sample, self.modalities, answer=True) for sample in samples]
+            return self.network.begin(self._batch(items), how.max_new_tokens)
+        language = self.network.language
+        turns = [max((segment.turn for segment in sample.segments), default=0) for sample in samples]
+        known = [[s for s in sample.segments if s.modality in self.modalities] for sample in samples]
+        ordinals = [
+            Counter((s.modality, s.turn) for s in part)[language, turn]
+            for part, turn in zip(known, turns, strict=True)
+        ]
+        places = [len(part) for part in known], turns, ordinals, [self.words.bos] * len(samples)
+        batch = self._batch([prepare(sample, self.modalities) for sample in samples])
+        return self.network.begin(batch, *(torch.tensor(place, device=self.device) for place in places))
+
+    def _read(self, messages: Any, how: Decoding, session: Session | None) -> State:
+        if not isinstance(self.network, MultimodalLM) or not isinstance(self.words, Conversation):
+            raise CapabilityError("this model holds no conversations: give it a prompt")
+        batch = self._batch([conversation(messages, self.modalities, self.words)])
+        if session is None:
+            return self.network.begin(batch, how.max_new_tokens)
+        return session.begin(self.network, batch, how.max_new_tokens)
+
+    def _batch(self, items: Sequence[Item]) -> Batch:
+        return collate(items, self.modalities).to(self.device)
+
+
+def conversation(messages: Any, modalities: Mapping[str, Modality], words: Conversation) -> Item:
+    """Messages prepared, with the beginning of an answer. Raises DataError naming the message and the part."""
+    found = read_messages(messages, modalities)
+    media: list[tuple[str, Medium]] = []
+    for number, message in enumerate(found):
+        for index, part in enumerate(message.parts):
+            if part.kind == TEXT:
+                continue
+            modality = modalities[part.kind]
+            try:
+                raw = modality.load_value(part.value)
+                media.append((part.kind, Medium(modality.prepare(raw), modality.layout(raw))))
+            except DataError as error:
+                raise error.at(field=place(number, index)) from None
+    ids = words.prompt(found, [medium for _, medium in media])
+    pieces = [
+        Piece(kind, medium.values, 0, True, False, False, False, 0, layout=medium.layout)
+        for kind, medium in media
+    ]
+    return Item("messages", 0, (*pieces, Piece(words.name, ids, 0, False, True, False, False, 0)))
+
+
+class Session:
+    """What a conversation has computed so far: of the next call only what is new is read.
+
+    The features of media are kept by their content, up to 256 MB, and what the decoder has read for as long as the next
+    prompt begins with it. Answers are those of a model without a session.
+    """
+
+    def __init__(self) -> None:
+        self._past: Writing | None = None
+        self._media: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._held = 0
+
+    def begin(self, network: MultimodalLM, batch: Batch, room: int) -> Writing:
+        """Read one prompt, as ``network.begin`` does."""
+        media = {name: self._rows(network, name, batch.streams[name]) for name in network.towers}
+        self._past = network.begin(batch, room, media=media, past=self._past)
+        return self._past
+
+    def _rows(self, network: MultimodalLM, name: str, stream: Stream) -> Rows:
+        keys = [_key(name, stream, row) for row in range(len(stream))]
+        new = [row for row, key in enumerate(keys) if key not in self._media]
+        if new or not keys:
+            made = network.bridge(
+                name, stream.select(torch.tensor(new, dtype=torch.long, device=stream.owner.device))
+            )
+            parts = made.rows.split(made.lengths.tolist())
+            for row, part in zip(new, parts, strict=True):
+                self._keep(keys[row], part)
+            if not keys:
+                return made
+        rows = [self._media[key] for key in keys]
+        for key in keys:
+            self._media.move_to_end(key)
+        while self._held > _KEPT and len(self._media) > len(keys):
+            _, oldest = self._media.popitem(last=False)
+            self._held -= oldest.nbytes
+        return Rows(torch.cat(rows), torch.tensor([len(part) for part in rows], device=stream.owner.device))
+
+    def _keep(self, key: bytes, rows: Tensor) -> None:
+        if key not in self._media:
+            self._held += rows.nbytes
+        self._media[key] = rows
+
+
+def _key(name: str, stream: Stream, row: int) -> bytes:
+    """A hash of all that a network is told of a segment."""
+    values = stream.values[row, : int(stream.lengths[row])].cpu().contiguous()
+    layout = None if stream.layout is None else stream.layout[row].tolist()
+    head = f"{name} {values.dtype} {list(values.shape)} {layout}".encode()
+    return hashlib.sha256(head + values.view(torch.uint8).numpy().tobytes()).digest()

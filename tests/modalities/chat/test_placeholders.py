@@ -1,0 +1,78 @@
+"""What stands for a medium."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
+from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+
+from sensorium.core import ConfigError, Spec
+from sensorium.modalities.chat import MergedGrid, PerPiece, Placeholder, Repeated
+
+GEMMA = {
+    "written": "<start_of_image>",
+    "token": "<image_soft_token>",
+    "before": "\n\n<start_of_image>",
+    "after": "<end_of_image>\n\n",
+}
+
+
+def test_as_often_as_is_said_or_as_there_are_values():
+    values = torch.zeros(3, 4)
+    assert Repeated(written="<i>", token="<t>", count=2).expand(values, None) == ["<t>", "<t>"]
+    assert Repeated(written="<i>", token="<t>").expand(values, None) == ["<t>"] * 3
+    found = PerPiece(written="<i>", token="<t>", count=2, before="a", after="b").expand(values, None)
+    assert found == ["a", *["<t>"] * 6, "b"]
+
+
+def test_gemma():
+    class Tokens:
+        boi_token, image_token, eoi_token, boi_token_id = (
+            "<start_of_image>",
+            "<image_soft_token>",
+            "<end_of_image>",
+            1,
+        )
+
+    reference = Gemma3Processor.__new__(Gemma3Processor)
+    reference.full_image_sequence = "\n\n<start_of_image>" + "<image_soft_token>" * 256 + "<end_of_image>\n\n"
+    found = Repeated(count=256, **GEMMA).expand(torch.zeros(1, 2, 2, 3), None)
+    assert "".join(found) == reference.replace_image_token({"num_crops": [0]}, 0)
+
+
+@pytest.mark.parametrize("layout", [(1, 4, 6), (2, 8, 4), (1, 2, 2)])
+def test_qwen(layout):
+    reference = Qwen2VLProcessor.__new__(Qwen2VLProcessor)
+    reference.image_token = "<|image_pad|>"
+    reference.image_processor = type("Processor", (), {"merge_size": 2})()
+    found = MergedGrid(written="<|image_pad|>", token="<|image_pad|>").expand(torch.zeros(1, 1), layout)
+    grid = {"image_grid_thw": torch.tensor([layout])}
+    assert "".join(found) == reference.replace_image_token(grid, 0)
+
+
+def test_a_grid_must_be_known_and_whole():
+    grid = MergedGrid(written="<i>", token="<i>")
+    with pytest.raises(ConfigError, match="must give a layout"):
+        grid.expand(torch.zeros(4, 1), None)
+    with pytest.raises(ConfigError, match=r"\(3, 3\) is not of whole squares of 2 x 2"):
+        grid.expand(torch.zeros(9, 1), (3, 3))
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "reason"),
+    [
+        (Repeated, {"count": 0}, "count must be at least 1, found 0"),
+        (PerPiece, {"count": 0}, "count must be at least 1, found 0"),
+        (MergedGrid, {"merge": 0}, "merge must be at least 1, found 0"),
+        (Repeated, {"written": "<"}, "'written' must have at least 2 characters, found '<'"),
+        (Repeated, {"token": ""}, "'token' must have at least 2 characters, found ''"),
+    ],
+)
+def test_settings_are_checked(cls, settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        cls(**({"written": "<i>", "token": "<i>"} | settings))
+
+
+def test_they_are_built_from_specs():
+    assert isinstance(Spec(Repeated, written="<i>", token="<i>").build(), Placeholder)
