@@ -44,6 +44,7 @@ ASSEMBLERS = {
     "cli",
     "embeddings",
     "speaking",
+    "tokens",
     "testing",
 }
 #: What a package may import from outside, where that is little.

@@ -17,12 +17,14 @@ from sensorium import cli, zoo
 FROZEN = {
     "demo": "[--out] [--minutes] [--seed]",
     "train": "RECIPE [OVERRIDES] --data --out [--validation] [--epochs] [--steps] [--minutes] [--processes] "
-    "[--device] [--image] [--text] [--audio] [--video] [--series] [--lock]",
-    "inspect": "DATA [--decode] [--split] [--recipe] [--json-out]",
+    "[--device] [--image] [--text] [--audio] [--video] [--series] [--trunk] [--connector] [--learn] [--teacher] [--lock]",
+    "inspect": "DATA [--decode] [--split] [--recipe] [--model] [--show] [--json-out]",
     "evaluate": "RUN --data [--split] [--limit] [--template] [--code] [--device]",
     "embed": "RUN --data --out [--modality] [--split] [--batch-size] [--code] [--device]",
     "ask": "RUN [QUESTION] [--image] [--audio] [--video] [--series] [--media] [--tokens] [--temperature] "
     "[--seed] [--code] [--device]",
+    "chat": "MODEL [--image] [--audio] [--video] [--system] [--tokens] [--temperature] [--seed] [--base-url] "
+    "[--key-variable] [--code] [--device]",
     "convert": "MODEL OUT [--to] [--code]",
     "zoo": "[FAMILY] [--markdown]",
     "world": "--out [--samples] [--seed] [--clips]",

@@ -31,8 +31,9 @@ from .evaluation.report.folder import VALIDATION
 from .modalities import Text, standard
 from .modalities.chat.conversation import Conversation
 from .modalities.transcripts import Transcripts
-from .model import Model, build_modalities, read_spec, save_modalities, write_spec
+from .model import Model, build_modalities, load, read_spec, save_modalities, write_spec
 from .nn.architectures.network import Network
+from .nn.architectures.taught import Taught
 from .nn.skeleton import Skeleton
 from .start import Start, load_files, resolve
 from .training.checkpoint import Checkpoints
@@ -50,7 +51,8 @@ _VALIDATED = 128
 class Plan:
     """What is to be trained on what: a recipe as typed, overrides, data as ``path`` or ``path@weight``, and where.
 
-    ``towers``, ``trunk``, ``connector`` and ``lock`` are those of ``sensorium.start.resolve``.
+    ``towers``, ``trunk``, ``connector``, ``learn`` and ``lock`` are those of ``sensorium.start.resolve``;
+    ``teacher`` is a model that is asked about every batch, for objectives that compare with one.
     ``duration`` is one of steps, epochs or minutes, in place of the recipe's. Validation is ``validation``, or the
     samples of the data whose split is ``validation``.
     """
@@ -65,6 +67,8 @@ class Plan:
     lock: Sequence[str] = ()
     trunk: str | None = None
     connector: str | None = None
+    learn: str | None = None
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def look_up(plan: Plan) -> Ready:
         towers=plan.towers,
         trunk=plan.trunk,
         connector=plan.connector,
+        learn=plan.learn,
         lock=plan.lock,
     )
     spec = start.spec
@@ -141,9 +146,19 @@ def train(plan: Plan, *, world: World | None = None, console: Console | None = N
             training=training,
             world=world,
             validate=_validate(out, modalities, spec, held_out) if held_out is not None else None,
+            taught=_taught(network, plan) if plan.teacher is not None else None,
             console=console,
         )
         return trainer.run()
+
+
+def _taught(network: Network, plan: Plan) -> Taught:
+    """The network beside its teacher, which must write in the same vocabulary."""
+    teacher = load(cast(str, plan.teacher)).network
+    mine, other = (getattr(getattr(one, "decoder", None), "vocabulary", None) for one in (network, teacher))
+    if mine != other:
+        raise ConfigError(f"--teacher {plan.teacher}: has a vocabulary of {other} tokens, the model of {mine}")
+    return Taught(student=network, teacher=teacher)
 
 
 def _validation(data: Sequence[str], given: str | None, known: Mapping[str, Modality]) -> Source | None:

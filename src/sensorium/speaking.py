@@ -112,8 +112,9 @@ def conversation(messages: Any, modalities: Mapping[str, Modality], words: Conve
             except DataError as error:
                 raise error.at(field=place(number, index)) from None
     ids = words.prompt(found, [medium for _, medium in media])
+    asked = words.asked(found)
     pieces = [
-        Piece(kind, medium.values, 0, True, False, False, False, 0, layout=medium.layout)
+        Piece(kind, medium.values, 0, True, False, False, False, 0, layout=medium.layout, asked=asked)
         for kind, medium in media
     ]
     return Item("messages", 0, (*pieces, Piece(words.name, ids, 0, False, True, False, False, 0)))
@@ -166,6 +167,6 @@ class Session:
 def _key(name: str, stream: Stream, row: int) -> bytes:
     """A hash of all that a network is told of a segment."""
     values = stream.values[row, : int(stream.lengths[row])].cpu().contiguous()
-    layout = None if stream.layout is None else stream.layout[row].tolist()
-    head = f"{name} {values.dtype} {list(values.shape)} {layout}".encode()
+    told = [None if part is None else part[row].tolist() for part in (stream.layout, stream.asked)]
+    head = f"{name} {values.dtype} {list(values.shape)} {told}".encode()
     return hashlib.sha256(head + values.view(torch.uint8).numpy().tobytes()).digest()

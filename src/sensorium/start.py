@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .core import ConfigError, Spec
+from .core import ConfigError, Spec, nearest
 from .core.state import saved_tensors
 from .model import import_code, load, place_of, read_spec
+from .objectives import NextToken, Preferences, SoftTokens
 from .public import is_public, read_public
 from .recipes import find
 from .recipes.dual import dual
@@ -25,6 +26,15 @@ from .weights.family import Folder
 
 #: The tables of words, which grow when a vocabulary gets new tokens.
 _TABLES = re.compile(r"(embedding\.token|head)\.(weight|bias)$")
+
+
+#: What a language model can learn from: the next words of answers; pairs of answers, compared with a teacher (itself as
+#: it was); answers and what a teacher makes of them.
+LESSONS = {
+    "answers": {"language": Spec(NextToken)},
+    "preferences": {"preferences": Spec(Preferences)},
+    "teacher": {"language": Spec(NextToken, weight=0.5), "distilled": Spec(SoftTokens, weight=0.5)},
+}
 
 
 @dataclass(frozen=True)
@@ -60,14 +70,16 @@ def resolve(
     towers: Mapping[str, str] | None = None,
     trunk: str | None = None,
     connector: str | None = None,
+    learn: str | None = None,
     lock: Sequence[str] = (),
 ) -> Start:
     """What a user typed as a recipe, with overrides.
 
     ``unified``, ``unified:small``, ``my_file.py:my_recipe`` and ``pkg.module:my_recipe:small`` are recipes;
     a directory or hub id is a model to go on from (``./clip`` where its name is that of a recipe); ``dual`` pairs the
-    ``towers`` of several of these, ``vlm`` joins them to a ``trunk`` by a ``connector``. ``lock`` are patterns of
-    parameters that do not learn. Raises ConfigError for anything else, and for settings and towers that are not there.
+    ``towers`` of several of these, ``vlm`` joins them to a ``trunk`` by a ``connector``. ``learn`` is what a language
+    model learns from, in place of what the recipe says: see ``LESSONS``. ``lock`` are patterns of parameters that do
+    not learn. Raises ConfigError for anything else, and for settings and towers that are not there.
     """
     first, _, rest = typed.partition(":")
     python = first.endswith(".py")
@@ -93,7 +105,7 @@ def resolve(
         start = Start(find.recipe(sys.modules[next(iter(modules))], function, size or None, typed), modules)
     else:
         start = Start(find.builtin(typed))
-    spec = start.spec
+    spec = start.spec if learn is None else _learning(start.spec, learn)
     for assignment in overrides:
         spec = spec.override(assignment)
     if lock:
@@ -102,7 +114,7 @@ def resolve(
             *(Spec(Rule, pattern=pattern, rate=0.0) for pattern in lock),
         ]
         spec = spec.set("training.rules", rules)
-    return Start(spec, start.modules | outside(spec), start.weights, start.files)
+    return replace(start, spec=spec, modules=start.modules | outside(spec))
 
 
 def outside(spec: Spec) -> set[str]:
@@ -120,6 +132,15 @@ def _classes(value: Any) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from _classes(item)
+
+
+def _learning(spec: Spec, learn: str) -> Spec:
+    """A System with other objectives."""
+    if learn not in LESSONS:
+        raise ConfigError(f"--learn {learn}: expected one of {', '.join(LESSONS)}{nearest(learn, LESSONS)}")
+    if "decoder" not in spec.model.arguments:
+        raise ConfigError(f"--learn {learn}: this recipe has no language model")
+    return spec.replace(objectives=dict(LESSONS[learn]), contrastive=None)
 
 
 def _model(typed: str) -> Start:

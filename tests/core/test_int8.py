@@ -68,9 +68,11 @@ def test_shapes_and_strides_of_what_is_multiplied(compiler: str, monkeypatch: py
     torch.testing.assert_close(columns.linear(x).double(), exact(columns, x), atol=1e-5, rtol=0)
 
 
-def test_the_kernel_and_torch_agree(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_kernel_and_torch_agree(threads: int, monkeypatch: pytest.MonkeyPatch):
     if int8_product() is None:
         pytest.skip("there is no C compiler with OpenMP")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     held, x = matrix(700, 576), torch.randn(8, 576)
     by_kernel = held.linear(x)
     assert held._kernel_serves(x)
@@ -89,7 +91,9 @@ def test_large_matrices_are_written_out_in_blocks(monkeypatch: pytest.MonkeyPatc
     assert seen == [7] * 7 + [1]
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-12), (torch.bfloat16, 2e-2), (torch.float16, 4e-3)]
+)
 def test_other_types(dtype: torch.dtype, bound: float):
     held = matrix(40, 64, dtype)
     x = torch.randn(3, 64).to(dtype)
@@ -127,5 +131,7 @@ def test_rows_and_parts():
 
 def test_compiled_code_takes_the_way_of_every_device():
     held, x = matrix(6, 5), torch.randn(2, 5)
-    program = torch.compile(lambda x: Int8Matrix(held.values, held.scale).linear(x), backend="eager", fullgraph=True)
+    program = torch.compile(
+        lambda x: Int8Matrix(held.values, held.scale).linear(x), backend="eager", fullgraph=True
+    )
     torch.testing.assert_close(program(x), held.linear(x), atol=1e-6, rtol=0)

@@ -26,7 +26,9 @@ def test_it_is_built_once():
 
 
 @pytest.mark.parametrize("found", ["", "no-such-compiler", "broken", "silent"])
-def test_without_a_working_compiler_there_is_none(found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_working_compiler_there_is_none(
+    found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     script = tmp_path / found
     if found in ("broken", "silent"):  # one that fails, one that makes nothing
         script.write_text(f"#!/bin/sh\nexit {int(found == 'broken')}\n")

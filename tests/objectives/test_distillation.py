@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nn.toys import batch, model
+from objectives.test_language import made, words
 from training.kit import exact, samples
 
 from sensorium.core import ConfigError
 from sensorium.core.outputs import Embedding, Outputs
 from sensorium.data.item import Draws
 from sensorium.nn.architectures.taught import Taught
-from sensorium.objectives import SameEmbeddings, SoftMaskedTokens, SoftTokens
+from sensorium.objectives import SameEmbeddings, SoftMaskedTokens, SoftTokens, distillation
 
 CLOSE = {"atol": 1e-12, "rtol": 1e-12}
 DRAWS = Draws(corrupt=0.5)
@@ -48,6 +49,26 @@ def test_soft_tokens_are_the_divergence_from_the_teacher_at_a_temperature():
         ALL["tokens"].totals(outputs)["distilled/language"] / ALL["tokens"].counts(of)["distilled/language"]
     )
     torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("teacher", ["made", "not made"])
+def test_logits_that_are_not_made_yet_are_made_for_some_tokens_at_a_time(teacher: str, monkeypatch):
+    monkeypatch.setattr(distillation, "rows_at_once", lambda table: 3)
+    student, other = words(8, 0), words(8, 1, softcap=2.0)
+    taught = Outputs(language=other if teacher == "not made" else made(other))
+    found = ALL["tokens"].totals(Outputs(language=student, teacher=taught))["distilled/language"]
+    expected = (_divergence(student.logits, other.logits) * student.weight).sum()
+    torch.testing.assert_close(found, expected, **CLOSE)
+    leaves = [student.rows, student.table, student.bias]
+    for ours, theirs in zip(
+        torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+    nothing = student.select(slice(0))
+    total = ALL["tokens"].totals(Outputs(language=nothing, teacher=Outputs(language=nothing)))
+    assert total["distilled/language"].item() == 0
+    with pytest.raises(ConfigError, match=r"found \[8, 13\] and \[0, 13\]"):
+        ALL["tokens"].totals(Outputs(language=student, teacher=Outputs(language=nothing)))
 
 
 def test_soft_masked_tokens_are_a_mean_over_segments():

@@ -31,6 +31,7 @@ def reference(cls: type[PreTrainedModel], config: Any, initialisation: str) -> A
     """A model of transformers in float64, in evaluation mode, all of it random if asked for."""
     torch.manual_seed(0)
     config._attn_implementation = attention(cls)
+    config._experts_implementation = "eager"  # the others take single precision alone
     model = unrounded(cls(config).double().eval())
     if initialisation == "random":
         randomise(model)
@@ -38,8 +39,14 @@ def reference(cls: type[PreTrainedModel], config: Any, initialisation: str) -> A
 
 
 def unrounded(model: Any) -> Any:
-    """The same model without the rounding to single precision inside its RMS norms."""
+    """The same model without the rounding to single precision inside its RMS norms, the routers of experts and the
+    scales of words.
+    """
     for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
+        if type(module).__name__ in ("Qwen2MoeTopKRouter", "Qwen3MoeTopKRouter"):
+            module.forward = MethodType(_route, module)
         if type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
             module.forward = MethodType(_rms_norm, module)
     return model
@@ -49,6 +56,12 @@ def _rms_norm(norm: Any, x: Tensor) -> Tensor:
     eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
     around_zero = type(norm).__name__.startswith("Gemma")
     return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * (norm.weight + float(around_zero))
+
+
+def _route(router: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits = x.reshape(-1, router.hidden_dim) @ router.weight.T
+    shares, chosen = logits.softmax(-1).topk(router.top_k)
+    return logits, shares / shares.sum(-1, keepdim=True) if router.norm_topk_prob else shares, chosen
 
 
 def attention(cls: type[PreTrainedModel]) -> str:
@@ -90,7 +103,11 @@ def written(spec: Spec, network: nn.Module, cls: type[PreTrainedModel], folder: 
     write_tensors(folder, family.keys(spec).save(saved_tensors(network)))
     write_files(folder, public_files(family, spec))
     model, found = cls.from_pretrained(
-        folder, output_loading_info=True, dtype=torch.float64, attn_implementation=attention(cls)
+        folder,
+        output_loading_info=True,
+        dtype=torch.float64,
+        attn_implementation=attention(cls),
+        experts_implementation="eager",
     )
     assert not found["missing_keys"], found
     assert not found["unexpected_keys"], found

@@ -30,9 +30,8 @@ def sizes(**changes: Any) -> dict[str, Any]:
 VARIANTS = {
     "plain": {},
     "tied, without biases": {"tie_word_embeddings": True, "attention_bias": False, "rms_norm_eps": 1e-3},
-    "turning slowly, a third": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 5e5, "partial_rotary_factor": 1 / 3}
-    },
+    "slowly, a third": {"rope_parameters": {"rope_theta": 5e5, "partial_rotary_factor": 1 / 3}},
+    "whole heads": {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 1.0}},
 }
 
 
@@ -52,5 +51,8 @@ def test_what_a_config_leaves_out(cls: Any, made: Any, part: Any):
 def test_what_is_not_built_is_refused(cls: Any, made: Any, part: Any, tmp_path: Path):
     scaling = {"rope_type": "spiral", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
     refused(
-        made(**sizes()), tmp_path, r"rope_parameters.rope_type: only .* found 'spiral'", rope_parameters=scaling
+        made(**sizes()),
+        tmp_path,
+        r"rope_parameters.rope_type: only .* found 'spiral'",
+        rope_parameters=scaling,
     )

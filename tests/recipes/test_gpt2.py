@@ -47,7 +47,9 @@ def test_names_without_prefix_and_masks_in_old_files(tmp_path: Path):
 
 def test_what_is_not_built_is_refused(tmp_path: Path):
     for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-        refused(config(), tmp_path, f"config.json: {name}: only False is supported, found True", **{name: True})
+        refused(
+            config(), tmp_path, f"config.json: {name}: only False is supported, found True", **{name: True}
+        )
 
 
 def test_what_a_config_leaves_out():

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recipes.language import VOCABULARY, language_parity
-from recipes.parity import INITIALISATIONS
+import torch
+from recipes.language import VOCABULARY, greedy, language_parity, sequences
+from recipes.parity import INITIALISATIONS, opened, reference
 from recipes.trunks import left_out, named_otherwise, refused
 from transformers import OPTConfig, OPTForCausalLM
 
+from sensorium.core import DataError
 from sensorium.recipes.opt import TRUNK
 
 
@@ -48,3 +50,13 @@ def test_what_is_not_built_is_refused(field: str, value: Any, tmp_path: Path):
 
 def test_what_a_config_leaves_out():
     left_out(TRUNK, OPTConfig)
+
+
+@torch.no_grad()
+def test_there_is_a_place_for_every_token_that_is_read(tmp_path: Path):
+    spec, ours = opened(reference(OPTForCausalLM, config(), "random"), tmp_path)
+    assert spec.modalities["text"].max_tokens == 40
+    prompt = sequences(torch.full((1, 38), 5), [38])
+    assert len(greedy(ours, prompt, 3)[0]) == 3
+    with pytest.raises(DataError, match="40 places: a prompt of 38 tokens with 4 to be written does not fit"):
+        greedy(ours, prompt, 4)

@@ -12,7 +12,7 @@ from ..core import SensoriumError
 from .checkpoints import convert, zoo
 from .data import inspect, world
 from .training import demo, train
-from .use import ask, embed, evaluate
+from .use import ask, chat, embed, evaluate
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -21,6 +21,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "embed": embed,
     "ask": ask,
+    "chat": chat,
     "world": world,
     "convert": convert,
     "zoo": zoo,

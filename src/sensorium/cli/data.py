@@ -39,6 +39,8 @@ def inspect(
     decode: int | None = None,
     split: str | None = None,
     recipe: str | None = None,
+    model: str | None = None,
+    show: int = 3,
     json_out: Path | None = None,
 ) -> None:
     """Look at data before training: counts, sizes, duplicates, broken items, and what will be learnt.
@@ -48,6 +50,9 @@ def inspect(
         decode: decode only so many samples, evenly spread; by default all.
         split: look at one split only.
         recipe: take modalities from this recipe too, for example my_file.py:my_recipe.
+        model: show the exact tokens that this chat model (a directory or hub id) is given of some samples, which of
+            them are learnt, and places for media against rows of features.
+        show: of how many samples.
         json_out: also write what was found to this file.
     """
     from ..data.preflight import inspect as look
@@ -56,6 +61,9 @@ def inspect(
     from ..modalities import standard
     from ..start import resolve
 
+    if model is not None:
+        _show_tokens(model, data, split, show)
+        return
     if decode is not None and decode < 0:
         raise ConfigError(f"--decode must be at least 0, found {decode}")
     known = standard()
@@ -66,4 +74,27 @@ def inspect(
     if json_out is not None:
         json_out.write_text(json.dumps(found.to_json(), indent=1))
     if not found.ok:
+        raise SystemExit(1)
+
+
+def _show_tokens(model: str, data: str, split: str | None, show: int) -> None:
+    from ..core import DataError
+    from ..data.sources.open import open_source
+    from ..modalities import standard
+    from ..model import load
+    from ..tokens import reading, render
+
+    if show < 1:
+        raise ConfigError(f"--show must be at least 1, found {show}")
+    opened = load(model)
+    source = open_source(data, modalities=standard() | dict(opened.modalities), split=split)
+    count, broken = min(show, len(source)), 0
+    console = Console()
+    for index in range(count):
+        try:
+            render([reading(opened, source[index * len(source) // count])], console)
+        except DataError as error:
+            broken += 1
+            console.print(f"not usable: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if broken or not count:
         raise SystemExit(1)

@@ -41,6 +41,8 @@ def train(
     series: str | None = None,
     trunk: str | None = None,
     connector: str | None = None,
+    learn: str | None = None,
+    teacher: str | None = None,
     lock: Many[tuple[str, ...]] = (),
 ) -> None:
     """Train a recipe on your data, go on from a checkpoint, or go on with a run that was interrupted.
@@ -64,6 +66,8 @@ def train(
         series: see image.
         trunk: for vlm, the model whose language model reads what the towers see.
         connector: what joins them: linear, mlp (the default), pool, unshuffle, resampler or qformer.
+        learn: what a language model learns from: answers, preferences (chosen and rejected) or teacher.
+        teacher: the model that is asked about every batch; for preferences, the one to begin from.
         lock: parameters that do not learn, as a pattern of their names; for example towers.image.
     """
     from ..run import Plan
@@ -73,7 +77,7 @@ def train(
     duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
     given = {"image": image, "text": text, "audio": audio, "video": video, "series": series}
     towers = {name: typed for name, typed in given.items() if typed is not None}
-    plan = Plan(recipe, data, out, overrides, duration, validation, towers, lock, trunk, connector)
+    plan = Plan(recipe, data, out, overrides, duration, validation, towers, lock, trunk, connector, learn, teacher)
     console = Console()
     if is_rank() or processes == 1:
         _train_here(plan, device, console)
@@ -105,7 +109,7 @@ def _train_ranks(plan: Plan, processes: int, device: str | None, console: Consol
     arguments += [part for path in plan.data for part in ("--data", path)]
     arguments += [part for pattern in plan.lock for part in ("--lock", pattern)]
     given = {"validation": plan.validation, "device": device, **plan.duration, **plan.towers}
-    given |= {"trunk": plan.trunk, "connector": plan.connector}
+    given |= {"trunk": plan.trunk, "connector": plan.connector, "learn": plan.learn, "teacher": plan.teacher}
     arguments += [
         part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))
     ]

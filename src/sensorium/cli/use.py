@@ -92,6 +92,69 @@ def ask(
     Console().print(answer, markup=False, highlight=False, soft_wrap=True)
 
 
+def chat(
+    model: Free[str],
+    *,
+    image: Many[tuple[Path, ...]] = (),
+    audio: Many[tuple[Path, ...]] = (),
+    video: Many[tuple[Path, ...]] = (),
+    system: str | None = None,
+    tokens: int = 512,
+    temperature: float = 0.0,
+    seed: int = 0,
+    base_url: str | None = None,
+    key_variable: str | None = None,
+    code: Many[tuple[str, ...]] = (),
+    device: str = "cpu",
+) -> None:
+    """Talk with a model, line by line, until an empty line; answers appear as they are written.
+
+    Args:
+        model: a directory, a hub id, or openai:NAME for a model behind a service of that protocol.
+        image: picture files that the first question is about.
+        audio: sound files.
+        video: clip files.
+        system: what the model is told first.
+        tokens: longest answer, in tokens.
+        temperature: 0 takes the likeliest words; above that they are drawn.
+        seed: for drawing.
+        base_url: where the service is; by default OpenAI's.
+        key_variable: the environment variable that holds the key of the service.
+        code: your Python files that the model was trained with.
+        device: cpu or cuda.
+    """
+    import sys
+
+    from ..model import load
+    from ..providers import is_remote, remote
+    from ..speaking import Session
+
+    how: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "seed": seed}
+    if is_remote(model):
+        speaker: Any = remote(model, base_url=base_url, key_variable=key_variable)
+    else:
+        speaker, how["session"] = load(model, code=code, device=device), Session()
+    given = {"image": image, "audio": audio, "video": video}
+    content: list[Any] = [{"type": name, name: file} for name, files in given.items() for file in files]
+    messages: list[Any] = [{"role": "system", "content": system}] if system else []
+    console = Console()
+    while True:
+        if sys.stdin.isatty():
+            console.print("[bold]you:[/bold] ", end="")
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        messages.append({"role": "user", "content": [*content, {"type": "text", "text": line}]})
+        content, said = [], ""
+        for piece in speaker.stream(messages, **how):
+            console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
+            said += piece
+        console.print()
+        if not said.strip():
+            return
+        messages.append({"role": "assistant", "content": said})
+
+
 def embed(
     run: Free[Path],
     *,

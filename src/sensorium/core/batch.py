@@ -35,6 +35,7 @@ class Stream:
         None  # which tokens are produced; None: all of a target but the first
     )
     branch: Int[Tensor, "n t"] | None = None  # 0: seen by all branches of a sequence, which see no other
+    asked: Int[Tensor, "n k"] | None = None  # tokens of what is asked about a segment, -1 behind them
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -53,6 +54,16 @@ class Stream:
         number = both.any(1).cumsum(0) - 1
         found = torch.where(both.any(1), number, -1)
         return torch.where(both.any(0), (both * (number + 1)[:, None]).sum(0) - 1, found)
+
+    def rivals(self) -> Int[Tensor, "n t"]:
+        """Of which answer each token is, where segments have branches: twice the number of its pair, and one more in the
+        answer that was rejected; -1 for none. A pair are the branches of a segment that has just two: the first was
+        preferred.
+        """
+        assert self.branch is not None
+        both = self.branch.amax(1) == 2
+        pair = torch.where(both, both.cumsum(0) - 1, -1)[:, None]
+        return torch.where((pair >= 0) & (self.branch > 0), 2 * pair + self.branch - 1, -1)
 
     def to(self, device: torch.device | str) -> Stream:
         return self._each(lambda part: part.to(device, non_blocking=True))

@@ -26,8 +26,8 @@ _SHARED = 1 << 16
 class Int8Matrix:
     """The matrix ``values * scale[:, None]``, in the type of its ``scale``.
 
-    It may stand where ``core.product.linear`` expects a weight. Products are those of the matrix that is written here, in the
-    type of what it is multiplied with: only weights are rounded, once, and vectors never are.
+    It may stand where ``core.product.linear`` expects a weight. Products are those of just this matrix, in the type of
+    what it is multiplied with: only weights are rounded, once, and vectors never are.
     """
 
     values: Int8[Tensor, "e d"]

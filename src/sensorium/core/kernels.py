@@ -41,9 +41,9 @@ def _build(source: Path) -> ctypes.CDLL | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         made, library = Path(folder, "made.o"), Path(folder, "made.so")
-        compiled = [compiler, "-O3", "-march=native", "-fopenmp", "-fPIC", "-c", source, "-o", made]
+        compiled = [compiler, "-O3", "-march=native", "-fopenmp", "-fPIC", "-c", str(source), "-o", str(made)]
         # Linked without OpenMP: it finds that of torch, and so shares its threads, or does not load at all.
-        linked = [compiler, "-shared", made, "-o", library]
+        linked = [compiler, "-shared", str(made), "-o", str(library)]
         try:
             for command in (compiled, linked):
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)

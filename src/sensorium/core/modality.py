@@ -107,16 +107,28 @@ class Medium:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A place of a medium among the words: the number of its segment, and what is asked about it there, as tokens of a
+    second vocabulary.
+    """
+
+    segment: int
+    values: Int[Tensor, "k"]
+
+
+@dataclass(frozen=True)
 class Composed:
     """A whole sample as one sequence of tokens, and which of them are learnt to be produced.
 
     Of several ``branch``es, numbered from 1 and one after the other, each goes on from the common beginning (0) and sees
-    no other: independent questions about one picture. None: there is one.
+    no other: independent questions about one picture. None: there is one. ``asked`` is for networks whose reading of a
+    medium depends on what is asked, with an entry for each place of one, in their order.
     """
 
     values: Int[Tensor, "t"]
     learnt: Bool[Tensor, "t"]
     branch: Int[Tensor, "t"] | None = None
+    asked: tuple[Asked, ...] | None = None
 
 
 class Composer(Modality):

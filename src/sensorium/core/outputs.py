@@ -177,7 +177,7 @@ class Transcription:
 @dataclass(frozen=True)
 class Preference:
     """The ``words`` of answers of which one was preferred to another: of each word the pair it is of (-1: of none), and
-    whether it is of the ``rejected`` answer. Pairs are those of ``core.batch.Stream.pairs``.
+    whether it is of the ``rejected`` answer. Pairs are those of ``core.batch.Stream.pairs`` or ``rivals``.
     """
 
     words: TokenPrediction | WordPrediction

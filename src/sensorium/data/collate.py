@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..core.batch import Batch, Stream
 from ..core.errors import ConfigError
@@ -54,12 +55,18 @@ def _stream(rows: Sequence[tuple[int, int, int, Piece]], modality: Modality) -> 
         layout=_layouts(pieces),
         learnt=_per_token(pieces, "learnt", values.shape[1]),
         branch=_per_token(pieces, "branch", values.shape[1]),
+        asked=_asked(pieces),
     )
 
 
 def _layouts(pieces: Sequence[Piece]) -> Tensor | None:
     layouts = [piece.layout for piece in pieces if piece.layout is not None]
     return torch.tensor(layouts, dtype=torch.long) if layouts else None
+
+
+def _asked(pieces: Sequence[Piece]) -> Tensor | None:
+    asked = [piece.asked for piece in pieces if piece.asked is not None]
+    return pad_sequence(asked, batch_first=True, padding_value=-1) if asked else None
 
 
 def _per_token(pieces: Sequence[Piece], name: str, longest: int) -> Tensor | None:

@@ -31,6 +31,7 @@ class Piece:
     layout: tuple[int, ...] | None = None
     learnt: Tensor | None = None
     branch: Tensor | None = None
+    asked: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _composed(
     cache: Cache | None,
     answer: bool,
 ) -> Iterator[Piece]:
-    """One piece per segment that is no text, and one for all words of the sample."""
+    """One piece per segment that is no text, or for each of its places, and one for all words of the sample."""
     media = [
         None
         if segment.modality == composer.name
@@ -173,9 +174,13 @@ def _composed(
             modality, values, 0, not target, target, False, False, seed_of(seed, sample.key, place), **more
         )
 
-    for place, (segment, medium) in enumerate(zip(known, media, strict=True)):
-        if medium is not None:
-            yield piece(place, segment.modality, medium.values, target=False, layout=medium.layout)
+    places: list[tuple[int, Tensor | None]] = [(place, None) for place in range(len(known))]
+    if composed.asked is not None:
+        places = [(one.segment, one.values) for one in composed.asked]
+    for place, asked in places:
+        if (medium := media[place]) is not None:
+            more = {"layout": medium.layout, "asked": asked}
+            yield piece(place, known[place].modality, medium.values, target=False, **more)
     tokens = {"learnt": composed.learnt, "branch": composed.branch}
     yield piece(len(known), composer.name, composed.values, target=True, **tokens)
 

@@ -31,7 +31,7 @@ def write(
     A sequence ends with a token of ``stop_ids``, a string of ``how.stop`` or ``how.max_new_tokens``. It depends on its
     prompt and its seed alone, not on what is written beside it: ``seeds`` holds one for each prompt (by default,
     ``how.seed`` for all). ``decode`` gives the text of tokens. Raises ConfigError for settings that name a token
-    outside the vocabulary or leave none to choose, DataError for logits that are not numbers.
+    outside the vocabulary or leave none to choose, DataError for logits that are not numbers. ``state`` is used up.
     """
     if how.beams > 1:
         return search(state, how, stop_ids=stop_ids, decode=decode)

@@ -40,8 +40,9 @@ class SoftTokens(Objective):
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         name = "distilled/language"
-        student = needed(name, "student", outputs.language)
-        teacher = needed(name, "teacher", teacher_of(outputs, name).language)
+        student, teacher = outputs.language, teacher_of(outputs, name).language
+        if student is None or teacher is None:
+            raise _lacking(name, "student" if student is None else "teacher")
         return {name: _divergence(name, student, teacher, self.temperature)}
 
 
@@ -105,8 +106,12 @@ def teacher_of(outputs: Outputs, name: str) -> Outputs:
 def needed(name: str, who: str, what: _T | None) -> _T:
     """Raises ConfigError for what one of the two lacks."""
     if what is None:
-        raise ConfigError(f"{name}: the {who} makes no such predictions")
+        raise _lacking(name, who)
     return what
+
+
+def _lacking(name: str, who: str) -> ConfigError:
+    return ConfigError(f"{name}: the {who} makes no such predictions")
 
 
 def same_shape(name: str, student: Sequence[int], teacher: Sequence[int]) -> None:

@@ -229,7 +229,7 @@ def _pull_(
 
 def _add_(to_table: Float[Tensor, "v d"], pull: Float[Tensor, "r v"], rows: Float[Tensor, "r d"]) -> None:
     """Add ``pull.T @ rows``, by parts of the table that stay in the cache."""
-    step = max(_budget(to_table) // 8 // max(to_table[0].nbytes, 1), 1)
+    step = max(_budget(to_table) // 2 // max(to_table[0].nbytes, 1), 1)
     for c in cuts(len(to_table), step):
         to_table[c] += product(pull[:, c].T, rows.T)
 

@@ -24,8 +24,8 @@ class Preferred(Objective):
     the ``margin`` between the two logarithms of a ratio of probabilities. The reference is the model's teacher;
     ``reference_free`` does without.
 
-    Pairs are those of ``Stream.pairs``. Raises ConfigError for a ``beta`` that is not above 0, and for outputs without
-    a teacher's answers or with others.
+    Pairs are those of ``Stream.pairs``, or of ``Stream.rivals`` where segments have branches. Raises ConfigError for a
+    ``beta`` that is not above 0, and for outputs without a teacher's answers or with others.
     """
 
     def __init__(
@@ -37,7 +37,10 @@ class Preferred(Objective):
         self.reference_free, self.stream = reference_free, stream
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        return {"preferences": int((batch.streams[self.stream].pairs() >= 0).sum()) // 2}
+        stream = batch.streams[self.stream]
+        if stream.branch is not None:
+            return {"preferences": (int(stream.rivals().max()) + 1) // 2}
+        return {"preferences": int((stream.pairs() >= 0).sum()) // 2}
 
     def totals(self, outputs: Outputs) -> dict[str, Float[Tensor, ""]]:
         found = outputs.preferences

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ..core.errors import CapabilityError
 from ..core.spec import Spec
 from ..weights.config import Config
 from ._rope import FULL, SLIDING
@@ -27,16 +28,24 @@ def in_turn(kinds: Sequence[Kind], make: Callable[[Kind], Spec]) -> Spec | list[
     return make(kinds[0]) if period == 1 else [make(kind) for kind in kinds[:period]]
 
 
-def layer_types(config: Config, usual: Sequence[str]) -> list[str]:
+def layer_types(config: Config, usual: Sequence[str], window: int | None) -> list[str]:
     """Which layers see everything before (``FULL``) and which what is near (``SLIDING``), as a config lists them, by
     default the ``usual``.
     """
-    found = config.take("layer_types", list[str] | None, None, among=None) or list(usual)
+    found = config.take("layer_types", list[str] | None, None) or list(usual)
     if len(found) != len(usual):
         raise config.error("layer_types", f"expected one for each of {len(usual)} layers, found {len(found)}")
     for kind in found:
         if kind not in (FULL, SLIDING):
-            raise config.error("layer_types", f"expected {FULL!r} and {SLIDING!r}, found {kind!r}")
+            raise CapabilityError(
+                str(
+                    config.error(
+                        "layer_types", f"only {FULL!r} and {SLIDING!r} are supported, found {kind!r}"
+                    )
+                )
+            )
+    if SLIDING in found and window is None:
+        raise config.error("layer_types", f"found {SLIDING!r}, but the config gives no window")
     return found
 
 
@@ -55,3 +64,9 @@ def window_of(trunk: Spec) -> int | None:
 def types_of(trunk: Spec) -> list[str]:
     """The kinds of its layers."""
     return [FULL if block.attention.window is None else SLIDING for block in layers(trunk)]
+
+
+def sliding_fields(trunk: Spec) -> dict[str, Any]:
+    """The fields of a config that say how far which layers look; no width of windows where there are none."""
+    window = window_of(trunk)
+    return {"layer_types": types_of(trunk)} | ({} if window is None else {"sliding_window": window})

@@ -19,11 +19,8 @@ from ..weights.config import Config
 FULL, SLIDING = "full_attention", "sliding_attention"
 #: The names of the usual base, and of that of sliding layers where it is another.
 THETA, LOCAL_THETA = "rope_theta", "rope_local_base_freq"
-_LONGEST, _ORIGINAL, _SHARE = (
-    "max_position_embeddings",
-    "original_max_position_embeddings",
-    "partial_rotary_factor",
-)
+_LONGEST, _ORIGINAL = "max_position_embeddings", "original_max_position_embeddings"
+_SHARE = "partial_rotary_factor"
 #: What the kinds of scaling are called in configs, and what else they were called.
 _SCALINGS: Mapping[str, type[Scaling]] = {
     "linear": LinearScaling,
@@ -51,31 +48,21 @@ _FIELDS: Mapping[str, tuple[str, Any]] = {
 
 
 def rotary(
-    config: Config,
-    head_width: int,
-    *,
-    base: float = 10_000.0,
-    share: float | None = None,
-    neighbours: bool = False,
+    config: Config, head_width: int, *, base: float = 10_000.0, share: float = 1.0, neighbours: bool = False
 ) -> Spec:
-    """The Spec of the rotary positions of heads of ``head_width``. ``base`` is what the config may leave out, as is
-    ``share``, of the channels that turn; without it all of them do, whatever the config.
+    """The Spec of the rotary positions of heads of ``head_width``; ``base`` and ``share`` (of the channels that turn)
+    are what the config may leave out.
     """
     section = _parameters(config)
-    if share is None:
-        share = 1.0
-        for where in (section, config):
-            where.expect(_SHARE, 1.0, None)
-    else:
-        share = (section if _SHARE in section else config).take(_SHARE, float, share, least=0, most=1)
-        config.ignore(_SHARE)
+    share = (section if _SHARE in section else config).take(_SHARE, float, share, least=0, most=1)
+    config.ignore(_SHARE)
     return _rotary(section, config, int(head_width * share), THETA, base, neighbours)
 
 
 def rotaries(config: Config, head_width: int, *, full: float, sliding: float) -> dict[str, Spec]:
     """The same for each kind of layer, where those that slide turn by a base of their own (Gemma 3)."""
     whole = _parameters(config)
-    nested = FULL in whole or SLIDING in whole
+    nested = not whole.raw.keys().isdisjoint((FULL, SLIDING))
     parts = {FULL: whole.section(FULL) if nested else whole, SLIDING: whole.section(SLIDING)}
     return {
         FULL: _rotary(parts[FULL], config, head_width, THETA, full),
@@ -98,15 +85,21 @@ def rotary_fields(spec: Spec, head_width: int) -> dict[str, Any]:
 
 
 def rotaries_fields(specs: Mapping[str, Spec]) -> dict[str, Any]:
-    """The fields from which ``rotaries`` makes these."""
-    if specs[SLIDING].scaling is None:
-        return {**rotary_fields(specs[FULL], specs[FULL].turned), LOCAL_THETA: specs[SLIDING].base}
-    scalings = {kind: _scaling_fields(spec) or {"rope_type": "default"} for kind, spec in specs.items()}
-    return {"rope_parameters": {kind: {THETA: specs[kind].base, **found} for kind, found in scalings.items()}}
+    """The fields from which ``rotaries`` makes these, of which there need be but one."""
+    if SLIDING in specs and specs[SLIDING].scaling is not None:
+        return {"rope_parameters": {kind: _nested_fields(spec) for kind, spec in specs.items()}}
+    fields = rotary_fields(specs[FULL], specs[FULL].turned) if FULL in specs else {}
+    return fields | ({LOCAL_THETA: specs[SLIDING].base} if SLIDING in specs else {})
+
+
+def _nested_fields(spec: Spec) -> dict[str, Any]:
+    return {"rope_type": "default", THETA: spec.base} | _scaling_fields(spec)
 
 
 def _parameters(config: Config) -> Config:
-    return config.section("rope_parameters", "rope_scaling")
+    if "rope_parameters" in config:
+        return config.section("rope_parameters", "rope_scaling")
+    return config.section("rope_scaling", "rope_parameters")
 
 
 def _rotary(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
 from ..core.system import System
 from ..modalities.chat.conversation import Conversation
-from ..modalities.chat.templates import CONTINUED, PLAIN, TURN
 from ..nn.architectures.multimodal_lm import MultimodalLM
 from ..nn.architectures.multimodal_seq2seq import MultimodalSeq2Seq
 from ..nn.decoders.language_model import LanguageModel, VocabularyHead, WordEmbedding
@@ -28,6 +27,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import AnyRule, Drop, KeyMap, fused, layer, same, under
+from ._layers import layers
 from ._parts import Part
 from ._rope import rotary, rotary_fields
 
@@ -64,7 +64,8 @@ def alone(name: str, trunk: Part, card: Card, template: str | None = None) -> Fa
         folder.config.take("model_type", str)
         network = around(trunk.read(folder.config))
         folder.config.finish()
-        return system(name, network, {"text": Spec(Conversation, fallback=template)})
+        words = Spec(Conversation, fallback=template, max_tokens=places(network.decoder))
+        return system(name, network, {"text": words})
 
     def write(spec: Spec) -> dict[str, dict[str, Any]]:
         return {"config.json": {"architectures": [trunk.architecture], **trunk.write(spec.model.decoder)}}
@@ -75,6 +76,12 @@ def alone(name: str, trunk: Part, card: Card, template: str | None = None) -> Fa
     return Family(name=name, model_types=trunk.model_types, read=read, write=write, keys=keys, card=card)
 
 
+def places(decoder: Spec) -> int | None:
+    """How many tokens a language model can read; None where there is no table of places."""
+    table = decoder.positions if decoder.cls is LanguageModel else None
+    return None if table is None else table.length
+
+
 def fresh(name: str, sizes: Mapping[str, Mapping[str, Any]], size: str, trunk: Part) -> Spec:
     """A language model with fresh weights in one of ``sizes``; its vocabulary is learnt from your texts."""
     if size not in sizes:
@@ -83,7 +90,7 @@ def fresh(name: str, sizes: Mapping[str, Mapping[str, Any]], size: str, trunk: P
     network = around(trunk.read(config))
     config.finish()
     size = network.decoder.embedding.vocabulary
-    words = Spec(Conversation, template=PLAIN, vocabulary=size, special=[TURN])
+    words = Spec(Conversation, vocabulary=size, max_tokens=places(network.decoder))
     return system(None, network, {"text": words}, lr=3e-4)
 
 
@@ -102,9 +109,17 @@ def language_model(config: Config, trunk: Spec, norm: Spec, *, tied: bool, scale
     )
 
 
-def gated(config: Config, *, biases: str = "", mlp_bias: bool = False, head_norm: bool = False) -> Spec:
+def gated(
+    config: Config,
+    *,
+    biases: str = "",
+    mlp_bias: bool = False,
+    head_norm: bool = False,
+    turned: Callable[[Config, int], Spec] = rotary,
+) -> Spec:
     """The trunk of LLaMA and its kin: RMSNorm before rotary attention with grouped heads, and before a gated
     feed-forward. ``biases`` are those of attention; with ``head_norm``, queries and keys of each head are normalised.
+    ``turned`` reads how heads of a width are turned.
     """
     width = config.take("hidden_size", int, 4096, least=1)
     heads = config.take("num_attention_heads", int, 32, least=1)
@@ -122,7 +137,7 @@ def gated(config: Config, *, biases: str = "", mlp_bias: bool = False, head_norm
             groups=groups or heads,
             head_width=head_width,
             biases=biases,
-            rotary=rotary(config, head_width),
+            rotary=turned(config, head_width),
             norm_query=norm,
             norm_key=norm,
             dropout=config.take("attention_dropout", float, 0.0, least=0, most=1),
@@ -142,16 +157,17 @@ def gated(config: Config, *, biases: str = "", mlp_bias: bool = False, head_norm
 
 def gated_fields(decoder: Spec) -> dict[str, Any]:
     """The fields of a config from which ``gated`` and ``language_model`` make this."""
-    trunk, attention = decoder.trunk, decoder.trunk.block.attention
+    trunk, block = decoder.trunk, layers(decoder.trunk)[0]
+    attention = block.attention
     return {
         "hidden_size": trunk.width,
         "num_hidden_layers": trunk.depth,
         "num_attention_heads": attention.heads,
         "num_key_value_heads": attention.groups,
         "head_dim": attention.head_width,
-        "intermediate_size": trunk.block.feed_forward.hidden,
-        "hidden_act": trunk.block.feed_forward.activation,
-        "rms_norm_eps": trunk.block.norm.eps,
+        "intermediate_size": block.feed_forward.hidden,
+        "hidden_act": block.feed_forward.activation,
+        "rms_norm_eps": block.norm.eps,
         "attention_dropout": attention.dropout,
         "vocab_size": decoder.embedding.vocabulary,
         "tie_word_embeddings": decoder.head is None,
@@ -161,7 +177,7 @@ def gated_fields(decoder: Spec) -> dict[str, Any]:
 
 def gated_keys(decoder: Spec) -> list[AnyRule]:
     """The names of LLaMA and its kin."""
-    attention = decoder.trunk.block.attention
+    attention = layers(decoder.trunk)[0].attention
     sizes = [n * attention.head_width for n in (attention.heads, attention.groups, attention.groups)]
     block: list[AnyRule] = [
         *fused([f"self_attn.{part}_proj" for part in "qkv"], "attention.qkv", sizes),

@@ -17,8 +17,8 @@ SPELLINGS = [
     (r"^model\.language_model\.", "language_model.model."),
     (r"^lm_head\.", "language_model.lm_head."),
     (r"^model\.(vision_tower|multi_modal_projector|image_newline)", r"\1"),
-    (r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model."),
 ]
+_INNER = (r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.")  # of towers with a name inside
 
 
 def placeholder(config: Config, *names: str, otherwise: int | None = None) -> int:
@@ -46,11 +46,13 @@ def keys(
     name, vision = seen
     return KeyMap(
         [
-            *under("language_model.", "decoder.", part_in(spec, "text_config", decoder).keys(spec.model.decoder)),
+            *under(
+                "language_model.", "decoder.", part_in(spec, "text_config", decoder).keys(spec.model.decoder)
+            ),
             *under("vision_tower.vision_model.", name, part_in(spec, "vision_config", tower).keys(vision)),
             *connector,
         ],
-        SPELLINGS,
+        [*SPELLINGS, _INNER],
     )
 
 
@@ -72,9 +74,11 @@ def renamed(old: str, new: str, rules: Iterable[AnyRule]) -> list[AnyRule]:
     return [one(rule) for rule in rules]
 
 
-def tied(config: Config, decoder: Spec, otherwise: bool | None = None) -> Spec:
-    """The language model with a head of its own or without, as the whole config says, else as its section did."""
-    wanted = config.take("tie_word_embeddings", bool, decoder.head is None if otherwise is None else otherwise)
+def tied(config: Config, decoder: Spec, otherwise: bool = False) -> Spec:
+    """The language model with or without a head of its own. Newer files say in the whole config that there is none,
+    older ones in the section of the words; ``otherwise`` is for those that say nothing.
+    """
+    wanted = config.take("tie_word_embeddings", bool, otherwise) or decoder.head is None
     if wanted == (decoder.head is None):
         return decoder
     table = decoder.embedding

@@ -6,6 +6,7 @@ older ChatGLM models hold code of their own and another layout; they are not rea
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..core.spec import Spec
@@ -13,6 +14,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.keymap import AnyRule, layer
 from ._parts import Part
+from ._rope import rotary
 from ._trunks import alone, fresh, gated, gated_fields, gated_keys, language_model
 
 #: The public config of each size.
@@ -29,10 +31,11 @@ USUAL = {
     "num_attention_heads": 32,
     "num_key_value_heads": 2,
     "head_dim": 128,
-    "partial_rotary_factor": 0.5,
     "rms_norm_eps": 1.5625e-07,
     "vocab_size": 151_552,
 }
+#: Half of each head turns, channels and their neighbours together.
+turned = partial(rotary, share=0.5, neighbours=True)
 
 
 def glm(size: str = "9b") -> Spec:
@@ -43,16 +46,16 @@ def glm(size: str = "9b") -> Spec:
 def decoder(config: Config) -> Spec:
     """The language model of a public config."""
     config.assume(USUAL)
-    trunk = gated(config, biases="qkv" if config.take("attention_bias", bool, True) else "")
-    return language_model(
-        config, trunk.set("block.attention.rotary.neighbours", True), trunk.block.norm, tied=False
-    )
+    biased = config.take("attention_bias", bool, True)
+    trunk = gated(config, biases="qkv" if biased else "", turned=turned)
+    return language_model(config, trunk, trunk.block.norm, tied=False)
 
 
 def fields(decoder: Spec) -> dict[str, Any]:
     """The fields of a config from which ``decoder`` makes this."""
     biased = bool(decoder.trunk.block.attention.biases)
-    return gated_fields(decoder) | {"model_type": "glm", "attention_bias": biased}
+    whole = {"partial_rotary_factor": 1.0}  # left out, it would be a half
+    return whole | gated_fields(decoder) | {"model_type": "glm", "attention_bias": biased}
 
 
 def keys(decoder: Spec) -> list[AnyRule]:

@@ -1,7 +1,7 @@
 """GLM-4 of 2025 (0414): the parts of GLM-4 with norms before and after each layer.
 
-GLM team 2024, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", arXiv:2406.12793; the place
-of the norms is that of Ding et al. 2021, arXiv:2105.13290.
+GLM team 2024, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", arXiv:2406.12793; the
+place of the norms is that of Ding et al. 2021, arXiv:2105.13290.
 """
 
 from __future__ import annotations

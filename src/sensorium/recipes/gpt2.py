@@ -57,7 +57,10 @@ def decoder(config: Config) -> Spec:
     config.ignore("summary_first_dropout", "summary_proj_to_labels", "summary_use_proj")
     depth = config.take("n_layer", int, 12, least=1)
     length = config.take("n_positions", int, 1024, least=1)
-    trunk, norm = Spec(Transformer, width=width, depth=depth, block=one), Spec(LayerNorm, width=width, eps=eps)
+    trunk, norm = (
+        Spec(Transformer, width=width, depth=depth, block=one),
+        Spec(LayerNorm, width=width, eps=eps),
+    )
     model = language_model(config, trunk, norm, tied=True)
     return model.replace(positions=Spec(PlaceEmbedding, length=length, width=width))
 
@@ -109,7 +112,12 @@ def _turned(public: str, own: str) -> list[AnyRule]:
 
 
 TRUNK = Part(
-    ("gpt2",), decoder, fields, keys, "GPT2LMHeadModel", spellings=[(r"^(wte|wpe|h|ln_f)\.", r"transformer.\1.")]
+    ("gpt2",),
+    decoder,
+    fields,
+    keys,
+    "GPT2LMHeadModel",
+    spellings=[(r"^(wte|wpe|h|ln_f)\.", r"transformer.\1.")],
 )
 FAMILY = alone(
     "gpt2",

@@ -35,6 +35,8 @@ def decoder(config: Config) -> Spec:
     biased = config.take("attention_bias", bool, False)
     trunk = gated(config, biases="qkvo" if biased else "", mlp_bias=config.take("mlp_bias", bool, False))
     config.expect("pretraining_tp", 1)
+    config.expect("rope_interleaved", False)
+    config.ignore("is_llama_config")
     return language_model(config, trunk, trunk.block.norm, tied=False)
 
 

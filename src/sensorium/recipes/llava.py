@@ -6,7 +6,6 @@ with Visual Instruction Tuning", arXiv:2310.03744 (1.5, two layers).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..core.spec import Spec
@@ -14,21 +13,28 @@ from ..modalities.chat.conversation import Conversation
 from ..modalities.chat.placeholders import Repeated
 from ..modalities.public_images import image_config
 from ..nn.architectures.multimodal_lm import MultimodalLM
-from ..nn.connectors.projector import Projector
-from ..nn.encoders.layer_features import LayerFeatures
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
-from ..weights.keymap import KeyMap, layer
+from ..weights.keymap import KeyMap
+from ._llava import (
+    IMAGE,
+    processor_config,
+    projector,
+    projector_fields,
+    projector_keys,
+    seen,
+    seen_fields,
+    tokens,
+)
 from ._parts import part_of
-from ._shared import PREPROCESSOR, picture
+from ._shared import PREPROCESSOR, PROCESSOR_CONFIG, picture
 from ._trunks import system
 from ._vlm import keys as vlm_keys
-from ._vlm import placeholder, sections
+from ._vlm import placeholder, sections, tied
 
 TRUNK, EYE = "llama", "clip_vision_model"
 PROCESSOR = "CLIPImageProcessor"
-IMAGE = "<image>"
 #: What a checkpoint without a template of its own is spoken to with: that of Vicuna, with which LLaVA 1.5 was trained.
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: "
@@ -41,44 +47,18 @@ TEMPLATE = (
 
 def llava_network(config: Config, pixels: Spec | None = None) -> Spec:
     """The network of a public config."""
-    reading, seeing = config.section("text_config"), config.section("vision_config")
-    decoder, tower = part_of(reading, TRUNK).read(reading), part_of(seeing, EYE).read(seeing)
-    found = config.take("vision_feature_layer", int | list[int], -2)
-    layers = found if isinstance(found, list) else [found]
-    strategy = config.take("vision_feature_select_strategy", str, "default", among=("default", "full"))
-    bias = config.take("multimodal_projector_bias", bool, True)
-    config.ignore("image_seq_length", "ignore_index", "vocab_size", "pad_token_id", "tie_word_embeddings")
+    reading = config.section("text_config")
+    decoder = tied(config, part_of(reading, TRUNK).read(reading))
+    reader = seen(config, config.section("vision_config"), EYE)
+    config.ignore("image_seq_length", "ignore_index", "vocab_size", "pad_token_id")
     return Spec(
         MultimodalLM,
         language="text",
         decoder=decoder,
-        towers={
-            "image": Spec(
-                LayerFeatures,
-                tower=tower if pixels is None else tower.set("embedding.values", pixels),
-                layers=layers,
-                leading=strategy == "full",
-            )
-        },
-        connectors={
-            "image": Spec(
-                Projector,
-                inner=tower.trunk.width * len(layers),
-                width=decoder.trunk.width,
-                depth=2,
-                activation=config.take("projector_hidden_act", str, "gelu"),
-                bias=bias,
-            )
-        },
+        towers={"image": reader if pixels is None else reader.set("tower.embedding.values", pixels)},
+        connectors={"image": projector(config, reader, decoder.trunk.width)},
         placeholders={"image": placeholder(config, "image_token_index", "image_token_id", otherwise=32_000)},
     )
-
-
-def tokens(tower: Spec) -> int:
-    """How many rows a picture becomes."""
-    embedding = tower.tower.embedding
-    lead = (embedding.prefix or 0) if tower.leading else 0
-    return math.prod(embedding.positions.grid) + lead
 
 
 def read(folder: Folder) -> Spec:
@@ -95,20 +75,21 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
     """The files beside the tensors, as others read them."""
     network = spec.model
     tower, connector = network.towers["image"], network.connectors["image"]
-    layers = list(tower.layers)
     config = sections(spec, TRUNK, EYE, tower.tower) | {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
         "image_token_index": network.placeholders["image"],
         "image_seq_length": tokens(tower),
-        "vision_feature_layer": layers[0] if len(layers) == 1 else layers,
-        "vision_feature_select_strategy": "full" if tower.leading else "default",
-        "multimodal_projector_bias": connector.bias,
-        "projector_hidden_act": connector.activation,
+        **seen_fields(tower),
+        **projector_fields(connector),
         "tie_word_embeddings": network.decoder.head is None,
     }
     prepared = image_config(spec.modalities["image"], tower.tower.embedding.values, PROCESSOR)
-    return {"config.json": config, PREPROCESSOR: prepared}
+    return {
+        "config.json": config,
+        PREPROCESSOR: prepared,
+        PROCESSOR_CONFIG: processor_config("LlavaProcessor", tower),
+    }
 
 
 def keys(spec: Spec) -> KeyMap:
@@ -118,10 +99,7 @@ def keys(spec: Spec) -> KeyMap:
         TRUNK,
         EYE,
         ("towers.image.tower.", spec.model.towers["image"].tower),
-        [
-            *layer("multi_modal_projector.linear_1", "connectors.image.layers.0"),
-            *layer("multi_modal_projector.linear_2", "connectors.image.layers.1"),
-        ],
+        projector_keys("connectors.image"),
     )
 
 

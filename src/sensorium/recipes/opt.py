@@ -64,9 +64,7 @@ def decoder(config: Config) -> Spec:
     config.ignore("activation_dropout", "init_std", "use_cache")
     return Spec(
         LanguageModel,
-        embedding=Spec(
-            WordEmbedding, vocabulary=vocabulary, width=narrow, project=_between(narrow, width)
-        ),
+        embedding=Spec(WordEmbedding, vocabulary=vocabulary, width=narrow, project=_between(narrow, width)),
         trunk=Spec(Transformer, width=width, depth=depth, block=one.set("feed_forward.bias", biased)),
         norm=Spec(LayerNorm, width=width) if before and not bare else None,
         positions=Spec(
@@ -128,9 +126,7 @@ def keys(decoder: Spec) -> list[AnyRule]:
     ]
 
 
-TRUNK = Part(
-    ("opt",), decoder, fields, keys, "OPTForCausalLM", spellings=[(r"^decoder\.", "model.decoder.")]
-)
+TRUNK = Part(("opt",), decoder, fields, keys, "OPTForCausalLM", spellings=[(r"^decoder\.", "model.decoder.")])
 FAMILY = alone(
     "opt",
     TRUNK,

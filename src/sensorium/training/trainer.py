@@ -100,7 +100,8 @@ class Outcome:
 class Trainer:
     """Trains a model in a run directory; calling ``run`` on a directory with checkpoints goes on from the newest.
 
-    Under several ranks only the first writes. ``validate(model)`` returns figures and examples for the log.
+    Under several ranks only the first writes. ``validate(model)`` returns figures and examples for the log. ``taught``
+    is what is run in training in place of the model, whose parameters it has: the model beside its teacher.
     ``run`` raises DataError above the share of broken samples, NotFinite after too many skipped steps,
     CheckpointError if what is there does not fit the model or the last checkpoint cannot be written.
     """
@@ -117,6 +118,7 @@ class Trainer:
         training: Training,
         world: World,
         validate: Callable[[nn.Module], Mapping[str, Any]] | None = None,
+        taught: nn.Module | None = None,
         console: Console | None = None,
     ) -> None:
         if not objectives and contrastive is None:
@@ -144,7 +146,7 @@ class Trainer:
             cache=loading.cache_mb << 20,
         )
         self.model = model.to(world.device)
-        self.learner = Learner(self.model, objectives)
+        self.learner = Learner(taught.to(world.device) if taught is not None else self.model, objectives)
         if training.compile:
             self.learner.compile()
         spread(self.learner, world, training.distribution)

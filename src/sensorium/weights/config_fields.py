@@ -42,6 +42,7 @@ _EXECUTION = frozenset(
         "tf_legacy_loss",
         "torch_dtype",
         "torchscript",
+        "transformers.js_config",
         "use_bfloat16",
         "use_cache",
     }

@@ -14,7 +14,7 @@ from transformers.models.idefics.modeling_idefics import IdeficsGatedCrossAttent
 from sensorium.core import ConfigError, Spec
 from sensorium.nn.layers.attention import CrossAttention
 from sensorium.nn.layers.feed_forward import GatedMLP
-from sensorium.nn.layers.gated_cross import GatedCrossAttention, sight
+from sensorium.nn.layers.gated_cross import GatedCrossAttention, Sight
 from sensorium.nn.layers.norms import RMSNorm
 from sensorium.nn.layers.packing import packing, real_places
 
@@ -55,7 +55,8 @@ def material() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def run(ours: GatedCrossAttention, allowed: Tensor) -> Tensor:
     words, rows, many, count, _ = material()
     place, context = packing(real_places(many, 5)), packing(real_places(count, 6))
-    return ours(place.pack(words), place, sight(context.pack(rows), context, allowed))
+    rows = context.pad(context.pack(rows))
+    return ours(place.pack(words), place, ours.read(rows), Sight(allowed))
 
 
 def known_and_ours(how: str, norm_heads: bool, kind: str, start: str):
@@ -149,7 +150,7 @@ def test_what_is_not_allowed_is_not_seen():
     before = run(ours, allowed)
     changed = rows.clone()
     changed[0, 3] += 1
-    after = ours(place.pack(words), place, sight(context.pack(changed), context, allowed))
+    after = ours(place.pack(words), place, ours.read(context.pad(context.pack(changed))), Sight(allowed))
     moved = (before != after).any(1)
     assert torch.equal(moved[:5], allowed[0, :, 3])
     assert not moved[5:].any()
@@ -158,10 +159,9 @@ def test_what_is_not_allowed_is_not_seen():
 def test_without_rows_every_weight_has_a_gradient():
     ours = layer(gate_mean=1.0).double()
     place = packing(torch.ones(2, 5, dtype=torch.bool))
-    nothing = packing(torch.zeros(2, 0, dtype=torch.bool))
-    context = torch.zeros(0, CONTEXT, dtype=torch.float64)
+    nothing = ours.read(torch.zeros(2, 0, CONTEXT, dtype=torch.float64))
     words = material()[0]
-    found = ours(place.pack(words), place, sight(context, nothing, torch.zeros(2, 5, 0, dtype=torch.bool)))
+    found = ours(place.pack(words), place, nothing, Sight(torch.zeros(2, 5, 0, dtype=torch.bool)))
     expected = words.flatten(0, 1)
     expected = expected + math.tanh(1) * ours.feed_forward(ours.norm_feed_forward(expected))
     torch.testing.assert_close(found, expected, **EXACT)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sensorium.nn.layers.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from sensorium.nn.layers.norms import BatchNorm, GroupNorm, HeadNorm, LayerNorm, RMSNorm
 
 CLOSE = {"atol": 1e-12, "rtol": 0.0}
 
@@ -36,6 +36,15 @@ def test_layer_norm(eps: float, bias: bool):
     )
     torch.testing.assert_close(norm(x), expected + norm.bias if bias else expected, **CLOSE)
     assert (norm.bias is not None) is bias
+
+
+@pytest.mark.parametrize("eps", [1e-12, 0.5])
+def test_head_norm(eps: float):
+    """As a norm without bias for each head."""
+    norm, x = randomised(HeadNorm(heads=3, width=6, eps=eps)), numbers(2, 3, 4, 6)
+    for head, weight in enumerate(norm.weight):
+        expected = torch.nn.functional.layer_norm(x[:, head], (6,), weight, eps=eps)
+        torch.testing.assert_close(norm(x)[:, head], expected, **CLOSE)
 
 
 @pytest.mark.parametrize("eps", [1e-12, 0.5])

@@ -13,7 +13,7 @@ from ...core import DataError, Modality, Segment, nearest
 from .values import TEXT, list_value, media_values, object_value, text_value
 
 ROLES = ("system", "user", "assistant")
-FIELDS = ("question", "answer", "questions", "messages")
+FIELDS = ("question", "answer", "questions", "messages", "chosen", "rejected")
 
 
 def plural(name: str) -> str:
@@ -27,6 +27,21 @@ def pair(record: Mapping[str, Any]) -> list[Segment]:
         if name not in record:
             raise DataError(f"missing, although {other!r} is given", field=name)
     return _turn(record["question"], record["answer"], 1, "question", "answer")
+
+
+def preference(record: Mapping[str, Any]) -> list[Segment]:
+    """``question``, and as turns 1 and 2 the answer that was ``chosen`` and the one that was ``rejected``."""
+    for name in ("question", "chosen", "rejected"):
+        if name not in record:
+            raise DataError(
+                "missing: a preference has a question, what was chosen and what was rejected", field=name
+            )
+    asked = text_value(record["question"], "question")
+    segments = [Segment(TEXT, asked, role="user", field="question")]
+    for turn, name in enumerate(("chosen", "rejected"), 1):
+        answer = text_value(record[name], name)
+        segments.append(Segment(TEXT, answer, role="assistant", target=True, turn=turn, field=name))
+    return segments
 
 
 def questions(value: Any) -> tuple[list[Segment], list[str | None]]:

@@ -94,6 +94,8 @@ def _turns(
         return segments, None, taken
     if "questions" in record:
         return *dialogue.questions(record["questions"]), set()
+    if "chosen" in record or "rejected" in record:
+        return dialogue.preference(record), None, set()
     if "question" in record or "answer" in record:
         return dialogue.pair(record), None, set()
     return [], None, set()

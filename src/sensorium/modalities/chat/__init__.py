@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .conversation import Conversation
 from .messages import Message, Part, from_segments, read_messages
-from .placeholders import MergedGrid, PerPiece, Placeholder, Repeated
+from .placeholders import MergedGrid, PerPiece, Placeholder, Repeated, SpaceTime, TileGrid
 from .template import ChatTemplate
 
 __all__ = [
@@ -16,6 +16,9 @@ __all__ = [
     "PerPiece",
     "Placeholder",
     "Repeated",
+    "SpaceTime",
+    "TileGrid",
+    "UnpaddedTiles",
     "from_segments",
     "read_messages",
 ]

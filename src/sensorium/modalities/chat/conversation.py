@@ -12,17 +12,18 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ...core import CapabilityError, ConfigError, DataError, Segment, nearest
-from ...core.modality import Composed, Composer, Medium
+from ...core.modality import Asked, Composed, Composer, Medium
 from ..pretrained_text import PretrainedText
 from ..vocabularies import Vocabulary
 from ..vocabularies.files import PROCESSOR_TEMPLATE, TEMPLATE
 from ..vocabularies.library import LibraryVocabulary
 from .fresh import add_tokens, learn_vocabulary
+from .instruction import Instruction
 from .messages import TEXT, Message, Part, from_segments, place
 from .placeholders import Placeholder
 from .script import Scribe, place_of
 from .template import ChatTemplate
-from .templates import PLAIN
+from .templates import PLAIN, TURNS
 
 _DEFAULT = "default"  # the name of a checkpoint's usual template
 
@@ -39,6 +40,9 @@ class Conversation(Composer):
     learnt, ``templates.PLAIN``. ``variables`` are further names that it uses. With ``begin``, ``bos`` comes before a
     conversation whose template writes none; by default where the reference has it so: in models with
     ``placeholders`` whose vocabulary puts it before every text.
+
+    With ``instruction``, what is asked is told in a second vocabulary as well, for networks whose reading of a medium
+    depends on it; then no two questions of a sample share its media.
 
     What people write is plain text: special tokens and placeholders in it are not taken for such. A conversation of
     more than ``max_tokens`` is a DataError.
@@ -61,9 +65,10 @@ class Conversation(Composer):
         begin: bool | None = None,
         max_tokens: int | None = None,
         max_characters: int = 1_000_000,
+        instruction: Instruction | None = None,
     ) -> None:
         special = special or []
-        least = 256 + 3 + len(special) + 2 * len(placeholders or {})
+        least = 256 + 2 + len(TURNS) + len(special) + 2 * len(placeholders or {})
         if vocabulary is not None and vocabulary < least:
             raise ConfigError(
                 f"Conversation.vocabulary must be at least {least} (all bytes and special tokens), found {vocabulary}"
@@ -77,7 +82,7 @@ class Conversation(Composer):
             )
         self.template, self.fallback, self.variables = template, fallback, variables or {}
         self.placeholders, self.special, self.vocabulary = placeholders or {}, special, vocabulary
-        self.begin, self.max_tokens = begin, max_tokens
+        self.begin, self.max_tokens, self.instruction = begin, max_tokens, instruction
         self._words = PretrainedText(checkpoint=checkpoint, max_characters=max_characters)
         self._scribe: Scribe | None = None
 
@@ -139,11 +144,24 @@ class Conversation(Composer):
             replace(segment, value=self._text(segment) if medium is None else medium)
             for segment, medium in zip(segments, media, strict=True)
         ]
-        found = [
-            self._composed(from_segments(one), answer=answer)
-            for one in _conversations(given, apart=not answer)
+        apart = _conversations(given, apart=not answer)
+        told = [from_segments(one) for one in apart]
+        found = [self._composed(messages, answer=answer) for messages in told]
+        whole = found[0] if len(found) == 1 else _branched(found, share=self.instruction is None)
+        if self.instruction is None:
+            return whole
+        numbers = {id(segment): number for number, segment in enumerate(given)}
+        asked = [
+            Asked(numbers[id(segment)], self.instruction.write(messages))
+            for one, messages in zip(apart, told, strict=True)
+            for segment in sorted(one, key=lambda segment: segment.turn)
+            if segment.modality != TEXT
         ]
-        return found[0] if len(found) == 1 else _branched(found)
+        return replace(whole, asked=tuple(asked))
+
+    def asked(self, messages: Sequence[Message]) -> Int[Tensor, "k"] | None:
+        """What ``messages`` ask about their media, in the second vocabulary; None where there is none."""
+        return None if self.instruction is None else self.instruction.write(messages)
 
     def prompt(self, messages: Sequence[Message], media: Sequence[Medium] = ()) -> Int[Tensor, "t"]:
         """The tokens of ``messages`` and the beginning of an answer; ``media`` are what was prepared of all parts that
@@ -165,6 +183,10 @@ class Conversation(Composer):
     def decode(self, ids: Sequence[int] | Int[Tensor, "t"]) -> str:
         """The text of tokens, special ones left out. Raises DataError."""
         return self._words.decode(ids)
+
+    def token(self, number: int) -> str:
+        """How the vocabulary writes a token, which may be a part of a word or of a character."""
+        return self._engine().token(number)
 
     def blank(self) -> Int[Tensor, "t"]:
         """One token."""
@@ -189,6 +211,8 @@ class Conversation(Composer):
         """Write the files that ``load`` and the reference read, with the template."""
         opened, source = self._opened(), self._source()
         self._words.save(directory)
+        if self.instruction is not None:
+            self.instruction.save(directory)
         if source is not None and source != opened.templates.get(_DEFAULT):
             (directory / PROCESSOR_TEMPLATE).unlink(missing_ok=True)
             (directory / TEMPLATE).write_text(source, encoding="utf-8")
@@ -196,6 +220,8 @@ class Conversation(Composer):
     def load(self, directory: Path) -> None:
         """Read a checkpoint's directory. Raises CheckpointError naming the file and the field that is wrong."""
         self._words.load(directory)
+        if self.instruction is not None:
+            self.instruction.load(directory)
         self._scribe = None
 
     def __getstate__(self) -> dict[str, Any]:  # an open vocabulary cannot be sent to other processes
@@ -212,6 +238,12 @@ class Conversation(Composer):
     def _use(self, files: Mapping[str, bytes]) -> None:
         self._words.use(files)
         self._scribe = None
+
+    def _engine(self) -> LibraryVocabulary:
+        engine = self._opened().engine
+        if not isinstance(engine, LibraryVocabulary):
+            raise CapabilityError("this vocabulary is not for conversations: it has no tokens for turns")
+        return engine
 
     def _source(self) -> str | None:
         """The template, if there is one."""
@@ -231,12 +263,11 @@ class Conversation(Composer):
             named = ", ".join(opened.templates)
             found = f"only ones named {named}" if named else "none"
             raise ConfigError(f"there is no chat template: the checkpoint has {found}; give template=SOURCE")
-        if not isinstance(opened.engine, LibraryVocabulary):
-            raise CapabilityError("this vocabulary is not for conversations: it has no tokens for turns")
-        contents = {opened.engine.id(content): content for content in opened.engine.added}
+        engine = self._engine()
+        contents = {engine.id(content): content for content in engine.added}
         roles = {f"{role}_token": contents[n] for role, n in opened.special.items() if n in contents}
         return Scribe(
-            engine=opened.engine,
+            engine=engine,
             template=ChatTemplate(source, variables=roles | self.variables),
             placeholders=self.placeholders,
             unknown=opened.special["unk"],
@@ -316,10 +347,12 @@ def _conversations(segments: Sequence[Segment], *, apart: bool) -> list[list[Seg
     )
 
 
-def _branched(found: Sequence[Composed]) -> Composed:
-    """Several sequences as branches of one, after all that they have in common. At least one token of each is left."""
+def _branched(found: Sequence[Composed], *, share: bool) -> Composed:
+    """Several sequences as branches of one, after all that they have in common, if they ``share`` it. At least one token
+    of each is left.
+    """
     first = found[0].values
-    common = min(len(one.values) for one in found) - 1
+    common = min(len(one.values) for one in found) - 1 if share else 0
     for one in found[1:]:
         differ = (one.values[:common] != first[:common]).nonzero()
         common = int(differ[0]) if len(differ) else common

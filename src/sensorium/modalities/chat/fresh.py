@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core import CapabilityError, DataError
 from ..vocabularies.files import CONFIG, LIBRARY, fields
-from .templates import END, TURN
+from .templates import END, TURNS
 
 PAD = "<|pad|>"
 
@@ -16,7 +16,7 @@ PAD = "<|pad|>"
 def learn_vocabulary(texts: Iterable[str], *, size: int, special: Sequence[str]) -> dict[str, bytes]:
     """The files of a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv:1508.07909) of up to ``size`` tokens.
 
-    The first are ``PAD``, ``END``, ``TURN`` and ``special``. Every text can be written in it, and is read back exactly.
+    The first are ``PAD``, ``END``, ``TURNS`` and ``special``. Every text can be written in it, and is read back exactly.
     The same texts give the same vocabulary. Raises DataError if there is no text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -35,7 +35,7 @@ def learn_vocabulary(texts: Iterable[str], *, size: int, special: Sequence[str])
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
-        special_tokens=list(dict.fromkeys([PAD, END, TURN, *special])),
+        special_tokens=list(dict.fromkeys([PAD, END, *TURNS, *special])),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -9,6 +9,7 @@ from typing import final
 from torch import Tensor
 
 from ...core import ConfigError
+from ..tiles import AnyResolution
 
 
 class Placeholder(abc.ABC):
@@ -55,6 +56,21 @@ class PerPiece(Placeholder):
 
 
 @final
+class SpaceTime(Placeholder):
+    """One ``token`` for each frame of a clip, and ``places`` more, one for each place of a frame: Video-ChatGPT."""
+
+    def __init__(self, *, written: str, token: str, places: int, before: str = "", after: str = "") -> None:
+        _check(written=written, token=token)
+        if places < 1:
+            raise ConfigError(f"SpaceTime.places must be at least 1, found {places}")
+        self.written, self.token, self.places = written, token, places
+        self.before, self.after = before, after
+
+    def expand(self, values: Tensor, layout: tuple[int, ...] | None) -> list[str]:
+        return _framed(self.before, [self.token] * (len(values) + self.places), self.after)
+
+
+@final
 class MergedGrid(Placeholder):
     """One ``token`` for each ``merge`` x ``merge`` patches, whose number is the product of the layout: Qwen-VL."""
 
@@ -76,6 +92,73 @@ class MergedGrid(Placeholder):
         if patches % self.merge**2:
             raise ConfigError(f"the layout {layout} is not of whole squares of {self.merge} x {self.merge}")
         return _framed(self.before, [self.token] * (patches // self.merge**2), self.after)
+
+
+@final
+class TileGrid(Placeholder):
+    """For a picture in tiles, row by row, ``border``, the mark of its place and ``count`` of ``token`` for each, a line
+    break after each row, and one before the whole picture, which has the mark ``whole``; a picture that is one tile
+    has that alone (Idefics3, SmolVLM).
+
+    The layout is the rows and columns of tiles. ``place`` is the mark of a tile, with ``{row}`` and ``{column}``.
+    """
+
+    def __init__(self, *, written: str, token: str, count: int, border: str, place: str, whole: str) -> None:
+        _check(written=written, token=token, border=border, place=place, whole=whole)
+        if count < 1:
+            raise ConfigError(f"TileGrid.count must be at least 1, found {count}")
+        self.written, self.token, self.count = written, token, count
+        self.border, self.place, self.whole = border, place, whole
+
+    def expand(self, values: Tensor, layout: tuple[int, ...] | None) -> list[str]:
+        rows, columns = layout if layout is not None else (0, 0)
+        tiles: list[str] = []
+        for row in range(1, rows + 1):
+            for column in range(1, columns + 1):
+                tiles += self._tile(self.place.format(row=row, column=column))
+            tiles.append("\n")
+        return [*tiles, *(["\n"] if tiles else []), *self._tile(self.whole), self.border]
+
+    def _tile(self, mark: str) -> list[str]:
+        return [self.border, mark, *[self.token] * self.count]
+
+
+@final
+class UnpaddedTiles(Placeholder):
+    """One ``token`` for each place of a picture in one tile, then for each that shows it in the grid of all tiles, and
+    one at the end of each line of that (LLaVA-NeXT).
+
+    The layout is the original height and width. A tile is ``side`` pixels high and wide and a ``grid`` of places;
+    ``resolutions`` are what tiles may fill (see ``tiles.AnyResolution``).
+    """
+
+    def __init__(
+        self, *, written: str, token: str, grid: list[int], side: int, resolutions: list[list[int]]
+    ) -> None:
+        _check(written=written, token=token)
+        if len(grid) != 2 or min(grid) < 1:
+            raise ConfigError(f"UnpaddedTiles.grid must be rows and columns, found {grid}")
+        self.written, self.token, self.grid, self.side = written, token, grid, side
+        self._tiles = AnyResolution(side=side, resolutions=resolutions)
+
+    def expand(self, values: Tensor, layout: tuple[int, ...] | None) -> list[str]:
+        if layout is None:
+            raise ConfigError(f"{self.written!r} stands for tiles: the modality must give a layout")
+        height, width = layout
+        canvas = self._tiles.resolution(height, width)
+        rows, columns = (
+            places * (length // self.side) for places, length in zip(self.grid, canvas, strict=True)
+        )
+        if width / height > columns / rows:
+            rows -= (rows - _places(height * (columns / width))) // 2 * 2
+        else:
+            columns -= (columns - _places(width * (rows / height))) // 2 * 2
+        return [self.token] * (math.prod(self.grid) + rows * (columns + 1))
+
+
+def _places(length: float) -> int:
+    """How many whole places there are; what is short of one by rounding alone counts."""
+    return int(round(length, 7))
 
 
 def _framed(before: str, tokens: list[str], after: str) -> list[str]:

@@ -8,19 +8,16 @@ CONTINUED = (
     "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
 )
 
-#: The special tokens of ``PLAIN``: what begins a message and what ends it.
-TURN, END = "<|turn|>", "<|end|>"
+#: The special tokens of ``PLAIN``: what begins the message of each role, and what ends a message.
+TURNS, END = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"), "<|end|>"
 
-#: For models whose vocabulary is learnt here: each message with its role, what is said, and its end, as in ChatML.
+#: For models whose vocabulary is learnt here: the token of the role, what is said, and the end.
 PLAIN = (
-    "{% for message in messages %}"
-    f"{TURN}{{{{ message.role }}}}\n"
+    "{% for message in messages %}<|{{ message.role }}|>"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
     "{% endif %}"
-    f"{END}\n"
+    f"{END}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}"
-    f"{TURN}assistant\n"
-    "{% endif %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

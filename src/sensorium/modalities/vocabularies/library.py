@@ -60,6 +60,12 @@ class LibraryVocabulary:
         """The number of a token."""
         return self._tokens.token_to_id(token)
 
+    def token(self, number: int) -> str:
+        """How the vocabulary writes a token; bytes of byte-level vocabularies as the text they are a part of."""
+        if (added := self._tokens.get_added_tokens_decoder().get(number)) is not None:
+            return added.content
+        return self._tokens.decode([number], skip_special_tokens=False)
+
     def encode(self, text: str) -> list[int]:
         """Tokens with the special ones around them."""
         with _named(LIBRARY):

@@ -8,7 +8,7 @@ Legend: b sequences, t tokens of the longest, m real tokens in all, n segments o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
 from ...core.errors import ConfigError, DataError
-from ...core.outputs import Outputs, WordPrediction
+from ...core.outputs import Outputs, Preference, Routes, WordPrediction
 from ..connectors.connector import Connector, Rows
 from ..decoders.language_model import LanguageModel
 from ..decoders.places import Positions, Sequences, Visibility, apart, before, branch_places, branching
 from ..decoders.writing import Writing
 from ..encoders.tower import Features, Tower
+from ..layers.cache import KVCache
+from ..layers.experts import routes
 from ..layers.masks import Mask, causal, sequences
 from ..layers.packing import Packing, dense, packing, ragged_positions
 from .network import Network
@@ -68,11 +70,11 @@ class MultimodalLM(Network):
                 "each tower needs a connector and a placeholder: found towers "
                 f"{sorted(towers)}, connectors {sorted(connectors)}, placeholders {sorted(placeholders)}"
             )
+        wanted = self._media_width(decoder)
         for name, connector in connectors.items():
-            if connector.width != decoder.width:
+            if connector.width != wanted:
                 raise ConfigError(
-                    f"the {name} connector gives rows of width {connector.width}, the words have "
-                    f"{decoder.width}"
+                    f"the {name} connector gives rows of width {connector.width}, the words have {wanted}"
                 )
         if len(set(placeholders.values())) < len(placeholders):
             raise ConfigError(f"two modalities have the same placeholder: {dict(placeholders)}")
@@ -86,7 +88,9 @@ class MultimodalLM(Network):
         if embed_only:
             return Outputs()
         found = self.splice(batch, self.media(batch))
-        known, features = found.sequences, self.features(found)
+        known = found.sequences
+        with routes() as layers:
+            features = self.features(found)
         if known.learnt is None:
             raise ConfigError(
                 f"the words of this batch do not say what is learnt: {self.language} needs a Composer"
@@ -94,17 +98,25 @@ class MultimodalLM(Network):
         learnt = known.learnt & (torch.arange(known.ids.shape[1], device=known.ids.device) > 0)
         predict = _rows_of(known).gather(1, before(known))[learnt]
         owner = known.owner[:, None].expand(known.ids.shape)[learnt]
+        words = WordPrediction(
+            rows=features[predict],
+            table=self.decoder.table,
+            bias=self.decoder.bias,
+            target=known.ids[learnt],
+            owner=owner,
+            weight=torch.ones_like(owner, dtype=features.dtype),
+            scale=self.decoder.scale,
+            softcap=self.decoder.softcap,
+        )
+        preferences = None
+        if known.rivals is not None:
+            rivals = known.rivals[learnt]
+            preferences = Preference(words, rivals.div(2, rounding_mode="floor"), rivals % 2 == 1)
+        owner = known.owner[:, None].expand(known.ids.shape)[known.real]
         return Outputs(
-            language=WordPrediction(
-                rows=features[predict],
-                table=self.decoder.table,
-                bias=self.decoder.bias,
-                target=known.ids[learnt],
-                owner=owner,
-                weight=torch.ones_like(owner, dtype=features.dtype),
-                scale=self.decoder.scale,
-                softcap=self.decoder.softcap,
-            )
+            language=words,
+            preferences=preferences,
+            routes=Routes(tuple(layers), owner) if layers else None,
         )
 
     def media(self, batch: Batch) -> dict[str, Rows]:
@@ -114,18 +126,17 @@ class MultimodalLM(Network):
     def bridge(self, name: str, stream: Stream) -> Rows:
         """The rows of the segments of one modality, one after the other."""
         features: Features = self.read(name, stream)
-        return self.connectors[name](features, stream.layout)
+        if stream.asked is None:
+            return self.connectors[name](features, stream.layout)
+        real = stream.asked >= 0
+        return self.connectors[name](features, stream.layout, stream.asked, real.sum(1))
 
     def splice(self, batch: Batch, media: Mapping[str, Rows]) -> Spliced:
         """The words of a batch with ``media`` in their places. Raises DataError naming the sample that holds more or
         fewer places than there are rows.
         """
-        stream = batch.streams[self.language]
-        real = stream.padding()
-        kinds = torch.zeros_like(stream.values)
-        for kind, token in enumerate(self.placeholders.values(), 1):
-            kinds[(stream.values == token) & real] = kind
-        place = packing(real)
+        stream, known = batch.streams[self.language], self._sequences(batch)
+        kinds, place = known.media, packing(known.real)
         # A placeholder may lie beyond the table: any row will do.
         rows = self.decoder.embedding(place.pack(stream.values.masked_fill(kinds > 0, 0)))
         packed = place.pack(kinds)
@@ -137,16 +148,6 @@ class MultimodalLM(Network):
             if len(held) != len(new):
                 raise self._misplaced(name, batch, kinds == kind, media[name])
             rows = rows.index_copy(0, held, new.to(rows.dtype))
-        known = Sequences(
-            ids=stream.values,
-            real=real,
-            lengths=stream.lengths,
-            media=kinds,
-            learnt=stream.learnt,
-            layouts={name: batch.streams[name].layout for name in self.placeholders},
-            owner=stream.owner,
-            branch=stream.branch,
-        )
         if known.branch is not None and (self.visibility is not None or self.positions is not None):
             chosen, known = apart(known)
             rows, place = rows[chosen], packing(known.real)
@@ -158,11 +159,11 @@ class MultimodalLM(Network):
         if known.branch is not None:
             places = branch_places(known.branch)[known.real]
             return self.decoder(found.rows, found.packing, branching(known), places)
-        places = ragged_positions(known.lengths)
         if self.visibility is None and self.positions is None and _uneven(known):
-            whole = dense(1, len(found.rows))
+            whole, places = dense(1, len(found.rows)), ragged_positions(known.lengths)
             return self.decoder(found.rows, whole, sequences(known.lengths), places)
-        return self.decoder(found.rows, found.packing, self._mask(known), places)
+        mask = self._mask(known)
+        return self.decoder(found.rows, found.packing, mask, _places(mask, known))
 
     def begin(
         self,
@@ -178,7 +179,9 @@ class MultimodalLM(Network):
         """
         found = self.splice(batch, self.media(batch) if media is None else media)
         known = found.sequences
-        mask, places = self._mask(known), ragged_positions(known.lengths)
+        mask = self._mask(known)
+        places = _places(mask, known)
+        self._check_room(int(places.max()) + 1, room)
         rows, place, common = found.rows, found.packing, 0
         if past is not None and self.visibility is None:
             common = past.common(rows)
@@ -190,13 +193,47 @@ class MultimodalLM(Network):
             if mask.positions is not None:
                 mask = replace(mask, positions=mask.positions[:, common:])
         else:
-            caches = self.decoder.trunk.caches(known.real.shape[1] + room)
+            caches = self._caches(found, room)
         features = self.decoder(rows[common:], place, mask, places, caches)
         logits = self.decoder.logits(features[known.lengths.cumsum(0) - 1 - common])
         ids = batch.streams[self.language].values.tolist()
         history = [row[:length] for row, length in zip(ids, known.lengths.tolist(), strict=True)]
         shift = None if mask.positions is None else _shift(mask.positions, known)
         return Writing(self.decoder, caches, known.lengths, logits, history, rows, shift)
+
+    def _media_width(self, decoder: LanguageModel) -> int:
+        """Of the rows that connectors are to give."""
+        return decoder.width
+
+    def _sequences(self, batch: Batch) -> Sequences:
+        """What is known of the words of a batch, and where in them media have their places."""
+        stream = batch.streams[self.language]
+        real, kinds = stream.padding(), torch.zeros_like(stream.values)
+        for kind, token in enumerate(self.placeholders.values(), 1):
+            kinds[(stream.values == token) & real] = kind
+        return Sequences(
+            ids=stream.values,
+            real=real,
+            lengths=stream.lengths,
+            media=kinds,
+            learnt=stream.learnt,
+            layouts={name: batch.streams[name].layout for name in self.placeholders},
+            owner=stream.owner,
+            branch=stream.branch,
+            rivals=None if stream.branch is None else stream.rivals(),
+        )
+
+    def _caches(self, found: Spliced, room: int) -> Sequence[KVCache]:
+        """Empty ones for all blocks."""
+        return self.decoder.trunk.caches(found.packing.length + room)
+
+    def _check_room(self, longest: int, room: int) -> None:
+        """There are places for all that is read; the last token that is written is not."""
+        context = self.decoder.context
+        if context is not None and longest + max(room - 1, 0) > context:
+            raise DataError(
+                f"the model has {context} places: a prompt of {longest} tokens with {room} to be written does not fit"
+            )
 
     def _mask(self, known: Sequences) -> Mask:
         mask = causal() if self.visibility is None else self.visibility(known)
@@ -237,6 +274,13 @@ def _rows_of(known: Sequences) -> Int[Tensor, "b t"]:
 def _uneven(known: Sequences) -> bool:
     """Whether much would be computed for padding, if sequences were looked at together."""
     return known.real.numel() > _RAGGED * int(known.lengths.sum())
+
+
+def _places(mask: Mask, known: Sequences) -> Int[Tensor, "m"]:
+    """Where each real token stands, for tables of places: counted, unless positions are one number each."""
+    if mask.positions is None or mask.positions.ndim > 2:
+        return ragged_positions(known.lengths)
+    return mask.positions[known.real]
 
 
 def _shift(positions: Int[Tensor, "b t *axes"], known: Sequences) -> Int[Tensor, "b *axes"]:

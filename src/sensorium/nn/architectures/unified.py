@@ -174,19 +174,19 @@ class Unified(Network):
         turn: Int[Tensor, "b"],
         ordinal: Int[Tensor, "b"],
         ids: Int[Tensor, "b"],
-    ) -> Writing:
+    ) -> SegmentWriting:
         """Read a batch of context and begin a segment in each sample: as ``segment`` of turn ``turn``, the so-many-th
         (``ordinal``) of its modality there, with ``ids`` as first tokens.
         """
         reads = {name: self._alone(name, batch.streams[name]) for name in self.encoders}
         together = self.trunk.caches()
         _, layout = self._together(reads, len(batch), together)
-        state = Writing(self, layout, segment, turn, ordinal, together)
+        state = SegmentWriting(self, layout, segment, turn, ordinal, together)
         state.extend(ids)
         state.history = ids[:, None].tolist()
         return state
 
-    def _continue(self, state: Writing, ids: Int[Tensor, "b"]) -> Float[Tensor, "b v"]:
+    def _continue(self, state: SegmentWriting, ids: Int[Tensor, "b"]) -> Float[Tensor, "b v"]:
         """Logits of the tokens that follow ``ids``, the newest tokens of the segments being written."""
         kind, place = self.kinds[self.language], dense(len(ids), 1)
         x = self._words.embed(ids[:, None], start=state.length).flatten(0, 1)
@@ -245,7 +245,7 @@ class Unified(Network):
         return PatchPrediction(self.patch_heads[name](rows[masked]), truth, _share(read.encoded.masked))
 
 
-class Writing:
+class SegmentWriting:
     """The state of generation: a segment that is being written in each sample, over the caches of what was read.
 
     ``logits`` are those of the next token. ``history`` holds the ids with which each segment was begun.

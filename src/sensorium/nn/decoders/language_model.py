@@ -50,8 +50,9 @@ class PlaceEmbedding(nn.Module):
         self.place = nn.Embedding(length + first, width)
         nn.init.normal_(self.place.weight, std=0.02)
 
-    def forward(self, places: Int[Tensor, "m"]) -> Float[Tensor, "m d"]:
-        return self.place(places + self.first)
+    def forward(self, x: Float[Tensor, "m d"], places: Int[Tensor, "m"]) -> Float[Tensor, "m d"]:
+        """Rows with the vectors of their places added."""
+        return x + self.place(places + self.first)
 
 
 class VocabularyHead(Linear):
@@ -128,7 +129,7 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "m d"]:
         """Features of rows, from which logits are made; ``places`` are needed where they are a table."""
         if self.positions is not None:
-            x = x + self.positions(places)
+            x = self.positions(x, places)
         return self.narrow(self.norm(self.trunk(x, packing, mask, caches=caches)))
 
     def logits(self, features: Float[Tensor, "*m d"]) -> Float[Tensor, "*m v"]:

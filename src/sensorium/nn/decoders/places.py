@@ -21,11 +21,11 @@ class Sequences:
     """Tokens padded on the right. ``media`` says at which places what is no text was put, by the number of the kind of
     it and one (0: text), in the order of ``layouts``, whose rows are those of the segments one after the other.
     ``learnt`` are the tokens of answers; None while one is to be written. ``branch`` is 0 for what all branches of a
-    sequence see, and the number of its branch for other tokens; None where there are no branches.
+    sequence see, and the number of its branch for other tokens; None where there are no branches. ``rivals`` says of
+    which of two answers tokens are, as ``Stream.rivals``.
     """
 
     ids: Int[Tensor, "b t"]
-
     real: Bool[Tensor, "b t"]
     lengths: Int[Tensor, "b"]
     media: Int[Tensor, "b t"]
@@ -33,6 +33,7 @@ class Sequences:
     layouts: Mapping[str, Int[Tensor, "n k"] | None]
     owner: Int[Tensor, "b"]
     branch: Int[Tensor, "b t"] | None = None
+    rivals: Int[Tensor, "b t"] | None = None
 
 
 def branching(sequences: Sequences) -> Mask:
@@ -110,6 +111,7 @@ def apart(sequences: Sequences) -> tuple[Int[Tensor, "m"], Sequences]:
         learnt=None if sequences.learnt is None else gathered(sequences.learnt),
         layouts=sequences.layouts,
         owner=sequences.owner[rows],
+        rivals=None if sequences.rivals is None else gathered(sequences.rivals),
     )
     return gathered(packed)[real], alone
 

@@ -37,18 +37,9 @@ class Memory(KVCache):
         keeps: bool = True,
     ) -> None:
         """``real`` are the tokens read that are no padding, ``writes`` how many rows look at them at a time."""
-        super().__init__(room)
+        super().__init__(room, keeps=keeps)
         self.read, self.mask = read, padding(real, queries=writes)
-        self._real, self._writes, self._keeps = real, writes, keeps
-
-    def extend(
-        self,
-        keys: Float[Tensor, "b g t e"],
-        values: Float[Tensor, "b g t e"],
-        places: Int[Tensor, "b t"] | None = None,
-        reach: int = 0,
-    ) -> tuple[Float[Tensor, "b g s e"], Float[Tensor, "b g s e"]]:
-        return super().extend(keys, values, places, reach) if self._keeps else (keys, values)
+        self._real, self._writes = real, writes
 
     def select(self, rows: Int[Tensor, "k"]) -> None:
         super().select(rows)

@@ -52,9 +52,8 @@ class Writing:
             Mask(positions=positions) if self._even else Mask(causal=True, places=places, positions=positions)
         )
         x = self.decoder.embedding(ids)
-        self.logits = self.decoder.logits(
-            self.decoder(x, dense(len(ids), 1), mask, self.lengths, self.caches)
-        )
+        stand = self.lengths if positions is None or positions.ndim > 2 else positions[:, 0]
+        self.logits = self.decoder.logits(self.decoder(x, dense(len(ids), 1), mask, stand, self.caches))
         self.lengths = self.lengths + 1
         if self._read is not None:
             self._read.append(x)

@@ -19,6 +19,7 @@ from .linear import Linear
 from .masks import Mask
 from .packing import Packing
 from .rotary import Rotary, Turns
+from .softcap import attend_softcapped
 
 
 class SelfAttention(nn.Module):
@@ -30,8 +31,9 @@ class SelfAttention(nn.Module):
     ``head_width ** -0.5``. ``rotary`` turns queries and keys by their places (see ``Rotary``); ``relative`` gives
     numbers to add to the products, for tokens that lie on a grid (see ``RelativeTable``). ``norm_query`` and
     ``norm_key`` see the vectors of each head, before they are turned. With a ``window``, tokens look less than that
-    many places away. ``dropout`` leaves out weights in training. Raises ConfigError for a width, heads, biases or a
-    window that cannot be.
+    many places away. With a ``softcap``, products are bent by ``softcap * tanh(product / softcap)`` (see
+    ``attend_softcapped``). ``dropout`` leaves out weights in training. Raises ConfigError for a width, heads, biases, a
+    window or a softcap that cannot be.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SelfAttention(nn.Module):
         norm_query: nn.Module | None = None,
         norm_key: nn.Module | None = None,
         window: int | None = None,
+        softcap: float | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -55,7 +58,9 @@ class SelfAttention(nn.Module):
         _check_biases(biases)
         if window is not None and window < 1:
             raise ConfigError(f"an attention window must be at least 1, found {window}")
-        self.scale, self.window, self.dropout = scale, window, dropout
+        if softcap is not None and softcap <= 0:
+            raise ConfigError(f"an attention softcap must be above 0, found {softcap}")
+        self.scale, self.window, self.softcap, self.dropout = scale, window, softcap, dropout
         whole, shared = self.heads * self.head_width, self.groups * self.head_width
         self.qkv = FusedLinear(
             width=width, parts=[whole, shared, shared], biased=[part in biases for part in "qkv"]
@@ -74,7 +79,9 @@ class SelfAttention(nn.Module):
         if self.norm_key is not None:
             k_bgte = self.norm_key(k_bgte)
         if self.rotary is not None:
-            q_bhte, k_bgte = self.rotary.turn(q_bhte, k_bgte, _turns(self.rotary, q_bhte, mask, cache))
+            q_bhte, k_bgte = self.rotary.turn(
+                q_bhte, k_bgte, _turns(self.rotary, q_bhte, packing, mask, cache)
+            )
         if cache is not None:
             reach = mask.reach if mask.places is not None else 0
             k_bgte, v_bgte = cache.extend(k_bgte, v_bgte, mask.places, reach)
@@ -86,6 +93,7 @@ class SelfAttention(nn.Module):
             mask.within(self.window),
             bias=bias,
             scale=self.scale,
+            softcap=self.softcap,
             dropout=self.dropout * self.training,
         )
         return self.out(packing.pack(y_bhte.transpose(1, 2).flatten(2)))
@@ -158,21 +166,26 @@ def attend(
     *,
     bias: Float[Tensor, "*b h t s"] | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "b h t e"]:
     """Weighted sums of values under a mask, with ``bias`` (and that of the mask) added to the scaled products."""
-    if pays(q_bhte, k_bgse, mask, dropout):
+    if softcap is None and pays(q_bhte, k_bgse, mask, dropout):
         return attend_blocks(q_bhte, k_bgse, v_bgse, mask, bias=bias, scale=scale)
     if mask.parts is not None and bias is None and mask.bias is None:
         parts = (x.split(mask.parts, dim=2) for x in (q_bhte, k_bgse, v_bgse))
         return torch.cat(
             [
-                attend(q, k, v, mask.part, scale=scale, dropout=dropout)
+                attend(q, k, v, mask.part, scale=scale, softcap=softcap, dropout=dropout)
                 for q, k, v in zip(*parts, strict=True)
             ],
             dim=2,
         )
     allowed, causal = mask.dense(q_bhte.shape[2], k_bgse.shape[2], q_bhte, bias)
+    if softcap is not None:
+        return attend_softcapped(
+            q_bhte, k_bgse, v_bgse, allowed, causal=causal, softcap=softcap, scale=scale, dropout=dropout
+        )
     y_bhte = F.scaled_dot_product_attention(
         q_bhte,
         k_bgse,
@@ -189,11 +202,28 @@ def attend(
     return sum((added.sum() for added in (bias, mask.bias) if added is not None), y_bhte)
 
 
-def _turns(rotary: Rotary, q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Turns:
+def _turns(
+    rotary: Rotary, q_bhte: Float[Tensor, "b h t e"], packing: Packing, mask: Mask, cache: KVCache | None
+) -> Turns:
     """By how much the queries turn, computed once in a pass for all layers that are alike."""
     past = 0 if cache is None else cache.length
     key = rotary.key, past, q_bhte.shape[2], q_bhte.dtype, q_bhte.device
-    return mask.once(key, lambda: rotary.turns(_places(q_bhte, mask, cache), q_bhte.dtype))
+
+    def turns() -> Turns:
+        lengths = _lengths(packing, mask, q_bhte.device) if rotary.by_length else None
+        return rotary.turns(_places(q_bhte, mask, cache), q_bhte.dtype, lengths)
+
+    return mask.once(key, turns)
+
+
+def _lengths(packing: Packing, mask: Mask, device: torch.device) -> Int[Tensor, "#b #t"] | None:
+    """How long the sequence is that each query is of, where the largest of its places does not tell."""
+    if mask.parts is not None:
+        sizes = torch.tensor(mask.parts, device=device)
+        return sizes.repeat_interleave(sizes)[None]
+    if mask.positions is None and mask.places is None and packing.index is not None:
+        return packing.owners(device).bincount(minlength=packing.sequences)[:, None]
+    return None
 
 
 def _places(q_bhte: Float[Tensor, "b h t e"], mask: Mask, cache: KVCache | None) -> Int[Tensor, "#b t *axes"]:

@@ -14,11 +14,12 @@ _STEP = 64
 class KVCache:
     """One attention layer's past, in memory that is taken ahead of need: for ``room`` tokens at first.
 
-    Every sequence is filled from the left, each to a length of its own; what lies beyond it is written over.
+    Every sequence is filled from the left, each to a length of its own; what lies beyond it is written over. Without
+    ``keeps``, all tokens come at once, and none is kept: training, where a layer is told something through its cache.
     """
 
-    def __init__(self, room: int = 0) -> None:
-        self.room, self.length = room, 0
+    def __init__(self, room: int = 0, *, keeps: bool = True) -> None:
+        self.room, self.keeps, self.length = room, keeps, 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -30,6 +31,8 @@ class KVCache:
         reach: int = 0,
     ) -> tuple[Float[Tensor, "b g s e"], Float[Tensor, "b g s e"]]:
         """Put new keys and values behind what is held, or at ``places`` below ``reach``; returns all of them."""
+        if not self.keeps:
+            return keys, values
         start = self.length
         self.length = start + keys.shape[2] if places is None else max(start, reach)
         held = self._held(keys), self._held(values, keys=False)

@@ -15,6 +15,18 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(width, eps=eps, bias=bias)
 
 
+class HeadNorm(nn.Module):
+    """Zero mean and unit variance over the channels of each head, which has a weight of its own (Cohere)."""
+
+    def __init__(self, *, heads: int, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(heads, width))
+
+    def forward(self, x: Float[Tensor, "b h t e"]) -> Float[Tensor, "b h t e"]:
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * self.weight[:, None]
+
+
 class RMSNorm(nn.Module):
     """Unit root mean square over the last axis, times ``weight + offset`` (Zhang and Sennrich 2019,
     arXiv:1910.07467). ``offset`` 1 stores the weight around zero, as Gemma does.
@@ -29,6 +41,16 @@ class RMSNorm(nn.Module):
         return F.rms_norm(
             x, self.weight.shape, self.weight + self.offset if self.offset else self.weight, self.eps
         )
+
+
+class JointRMSNorm(RMSNorm):
+    """Unit root mean square over the channels of all heads of a token together, ``width`` in all (InternViT-6B, Chen
+    et al. 2023, arXiv:2312.14238).
+    """
+
+    def forward(self, x: Float[Tensor, "b h t e"]) -> Float[Tensor, "b h t e"]:
+        joined = super().forward(x.transpose(1, 2).flatten(2))
+        return joined.unflatten(-1, (x.shape[1], -1)).transpose(1, 2)
 
 
 class GroupNorm(nn.GroupNorm):

@@ -1,7 +1,7 @@
 """Weights of 8 bits in place of 32: what writing token by token waits for is reading them.
 
-Only weights are rounded, once, each row (output) with a scale of its own and symmetric around 0; what they are multiplied
-with is not (unlike in LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, whose scales these are).
+Only weights are rounded, once, each row (output) with a scale of its own and symmetric around 0; what they are
+multiplied with is not (unlike in LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, whose scales these are).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class Int8Weight(nn.Module):
-    """Holds one matrix as ``values`` and ``scale``; ``weight`` is both, and goes where ``core.product.linear`` expects a
+    """Holds one matrix as ``values`` and ``scale``; ``weight`` is both, and goes where ``core.product.linear`` takes a
     tensor.
     """
 
@@ -122,8 +122,9 @@ def _chosen(
     return left
 
 
-def _held(module: nn.Module, matrix: Int8Matrix) -> Int8Weight:
+def _held(module: nn.Linear | FusedLinear | nn.Embedding, matrix: Int8Matrix) -> Int8Weight:
     if isinstance(module, nn.Embedding):
         return Int8Embedding(matrix=matrix)
-    bias = module.whole_bias() if isinstance(module, FusedLinear) else module.bias
-    return Int8Linear(matrix=matrix, bias=bias)
+    return Int8Linear(
+        matrix=matrix, bias=module.whole_bias() if isinstance(module, FusedLinear) else module.bias
+    )

@@ -75,11 +75,22 @@ class Rotary(nn.Module):
         """Queries and keys that stand at the same ``positions``: see ``turns``."""
         return self.turn(q_bhte, k_bgte, self.turns(positions, q_bhte.dtype))
 
-    def turns(self, positions: Int[Tensor, "#b t *axes"], dtype: torch.dtype) -> Turns:
+    @property
+    def by_length(self) -> bool:
+        """Whether angles depend on how long a sequence is."""
+        return self.scaling is not None and self.scaling.by_length
+
+    def turns(
+        self,
+        positions: Int[Tensor, "#b t *axes"],
+        dtype: torch.dtype,
+        lengths: Int[Tensor, "#b #t"] | None = None,
+    ) -> Turns:
         """What layers that are alike share: cosines and sines of places, whose last axis is the coordinate if there are
-        several. With ``sections``, a place of one number has it on all axes.
+        several. With ``sections``, a place of one number has it on all axes. ``lengths`` are those of the sequence that
+        each token is of; by default, one more than the largest place of its row.
         """
-        angles = self._angles(self._places(positions))[:, None]
+        angles = self._angles(self._places(positions), lengths)[:, None]
         factor = 1.0 if self.scaling is None else self.scaling.attention_factor
         return Turns((angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype))
 
@@ -96,17 +107,23 @@ class Rotary(nn.Module):
             raise ConfigError(f"Rotary: expected places of {self.axes} axes, found {list(positions.shape)}")
         return positions
 
-    def _angles(self, places: Int[Tensor, "#b t a"]) -> Float[Tensor, "#b t pairs"]:
+    def _angles(
+        self, places: Int[Tensor, "#b t a"], lengths: Int[Tensor, "#b #t"] | None
+    ) -> Float[Tensor, "#b t pairs"]:
         if self.sections is not None:
-            return places[..., self.sections.axes()].float() * self._rates(places, self.turned)
-        shares = places[..., None].float() * self._rates(places, self.turned // self.axes)[:, :, None]
-        return shares.flatten(-2)
+            return places[..., self.sections.axes()].float() * self._rates(places, lengths, self.turned)
+        rates = self._rates(places, lengths, self.turned // self.axes)
+        return (places[..., None].float() * rates[:, :, None]).flatten(-2)
 
-    def _rates(self, places: Int[Tensor, "#b t a"], width: int) -> Float[Tensor, "#b 1 pairs"]:
+    def _rates(
+        self, places: Int[Tensor, "#b t a"], lengths: Int[Tensor, "#b #t"] | None, width: int
+    ) -> Float[Tensor, "#b #t pairs"]:
         if self.scaling is None:
             return frequencies(width, self.base, places.device)[None, None]
-        lengths = places.amax((1, 2)) + 1 if places.numel() else places.new_ones(len(places))
-        return self.scaling.frequencies(width, self.base, lengths)[:, None]
+        if lengths is None:
+            lengths = places.amax((1, 2))[:, None] + 1 if places.numel() else places.new_ones(len(places), 1)
+        rates = self.scaling.frequencies(width, self.base, lengths.flatten())
+        return rates.unflatten(0, lengths.shape) if self.by_length else rates[None]
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turned, rest = x[..., : self.turned], x[..., self.turned :]

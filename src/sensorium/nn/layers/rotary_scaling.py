@@ -9,6 +9,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +24,11 @@ def frequencies(width: int, base: float, device: torch.device | None = None) -> 
 
 
 class Scaling(abc.ABC):
-    """A rule that changes the frequencies of ``width`` channels. Two that are equal change them alike."""
+    """A rule that changes the frequencies of ``width`` channels. Two that are equal change them alike. ``by_length``:
+    those of a long sequence are others than those of a short one.
+    """
+
+    by_length: ClassVar[bool] = False
 
     @property
     def attention_factor(self) -> float:
@@ -57,6 +62,7 @@ class DynamicNTK(Scaling):
     arXiv:2309.00071).
     """
 
+    by_length: ClassVar[bool] = True
     factor: float
     original: int
 
@@ -132,6 +138,7 @@ class LongRope(Scaling):
     be; ``attention`` follows from it, unless it is given.
     """
 
+    by_length: ClassVar[bool] = True
     short: Sequence[float]
     long: Sequence[float]
     original: int

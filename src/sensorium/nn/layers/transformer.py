@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ...core.errors import ConfigError
 from ...core.spec import Spec
@@ -19,14 +21,24 @@ from .packing import Packing
 class Transformer(nn.Module):
     """``depth`` blocks made from the Spec of a ``Block``, or from several in turn, again and again.
 
-    ``drop_path`` is the rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first.
+    ``drop_path`` is the rate of the last block, at least 0 and below 1; it grows linearly from 0 at the first. With
+    ``recompute``, the backward pass of training computes each block again instead of holding what is inside it (Chen
+    et al. 2016, arXiv:1604.06174): a third more time for much less memory, and the same gradients.
     """
 
-    def __init__(self, *, width: int, depth: int, block: Spec | list[Spec], drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        block: Spec | list[Spec],
+        drop_path: float = 0.0,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         if depth < 0:
             raise ConfigError(f"a transformer needs a depth of at least 0, found {depth}")
-        self.width, self.depth = width, depth
+        self.width, self.depth, self.recompute = width, depth, recompute
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         kinds = block if isinstance(block, list) else [block]
         if not kinds:
@@ -58,8 +70,13 @@ class Transformer(nn.Module):
         stop: int | None = None,
     ) -> Float[Tensor, "m d"]:
         """Run blocks ``start`` to ``stop``; ``caches`` has one entry per block of the whole stack."""
+        again = self.recompute and self.training and torch.is_grad_enabled() and caches is None
         for index in range(start, self.depth if stop is None else stop):
-            x = self.blocks[index](x, packing, mask, kind, caches[index] if caches is not None else None)
+            block = self.blocks[index]
+            if again:
+                x = checkpoint(block, x, packing, mask, kind, use_reentrant=False)
+            else:
+                x = block(x, packing, mask, kind, caches[index] if caches is not None else None)
         return x
 
     def caches(self, room: int = 0) -> list[KVCache]:

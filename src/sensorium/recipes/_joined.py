@@ -1,0 +1,61 @@
+"""What compositions share: media of any kind before a language model, each by a tower and a connector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.errors import ConfigError
+from ..core.spec import Spec
+from ..modalities.chat.conversation import Conversation
+from ..nn.architectures.multimodal_lm import MultimodalLM
+from ..training.rules import Rule
+from ._trunks import system
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A medium: its ``modality``, the ``tower`` that reads it, the ``connector`` from there to the width of the
+    language model, and the ``placeholder`` that stands for it among words.
+    """
+
+    modality: Spec
+    tower: Spec
+    connector: Spec
+    placeholder: Spec
+
+
+def joined(trunk: Spec, media: Mapping[str, Joined]) -> Spec:
+    """The System of the language model of ``trunk``, a System too, that reads ``media`` by modality."""
+    language = trunk.model.language
+    words = trunk.modalities[language]
+    if words.cls is not Conversation:
+        raise ConfigError(f"the trunk's words must be a Conversation, found a {words.cls.__qualname__}")
+    held = {name: one.placeholder for name, one in media.items()}
+    marks = [mark for one in held.values() for mark in (one.before, one.token, one.after) if mark]
+    network = Spec(
+        MultimodalLM,
+        language=language,
+        decoder=trunk.model.decoder,
+        towers={name: one.tower for name, one in media.items()},
+        connectors={name: one.connector for name, one in media.items()},
+        placeholders={name: place for place, name in enumerate(media)},  # until the vocabulary is there
+    )
+    modalities = {name: one.modality for name, one in media.items()}
+    words = words.replace(placeholders=held, special=[*(words.special or []), *marks])
+    return system(None, network, {**modalities, language: words}, lr=1e-3)
+
+
+def never_run(spec: Spec, name: str, reader: Spec) -> Spec:
+    """The System in which those parts of a tower do not learn that its ``LayerFeatures``, of this ``name`` in the
+    network, never asks: the blocks after the last wanted state, and what follows them.
+    """
+    depth = reader.tower.trunk.depth
+    last = max(layer % (depth + 1) for layer in reader.layers)
+    blocks = "|".join(str(block) for block in range(last, depth))
+    parts = r"pool\.|norm_out\." + (rf"|trunk\.blocks\.({blocks})\." if blocks else "")
+    rules = spec.training.arguments.get("rules", [])
+    return spec.set(
+        "training.rules", [*rules, Spec(Rule, pattern=rf"^{re.escape(name)}\.tower\.({parts})", rate=0.0)]
+    )
