@@ -43,6 +43,7 @@ ASSEMBLERS = {
     "run",
     "cli",
     "embeddings",
+    "acting",
     "speaking",
     "tokens",
     "testing",

@@ -23,7 +23,7 @@ FROZEN = {
     "embed": "RUN --data --out [--modality] [--split] [--batch-size] [--code] [--device]",
     "ask": "RUN [QUESTION] [--image] [--audio] [--video] [--series] [--media] [--tokens] [--temperature] "
     "[--seed] [--code] [--device]",
-    "chat": "MODEL [--image] [--audio] [--video] [--system] [--tokens] [--temperature] [--seed] [--base-url] "
+    "chat": "MODEL [--image] [--audio] [--video] [--system] [--tokens] [--temperature] [--seed] [--int8] [--base-url] "
     "[--key-variable] [--code] [--device]",
     "convert": "MODEL OUT [--to] [--code]",
     "zoo": "[FAMILY] [--markdown]",

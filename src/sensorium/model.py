@@ -29,7 +29,7 @@ from .core import (
 )
 from .core.batch import Batch
 from .core.device import find_device
-from .core.outputs import Reconstruction
+from .core.outputs import Reconstruction, products
 from .core.state import saved_tensors
 from .core.system import System
 from .data.collate import collate
@@ -39,9 +39,12 @@ from .generation.ctc import best_path
 from .generation.settings import Decoding
 from .nn.architectures.multimodal_lm import MultimodalLM
 from .nn.architectures.network import Network
+from .nn.architectures.quantised import Quantised
+from .nn.architectures.queried_retrieval import QueriedRetrieval
 from .nn.architectures.single import Single
 from .nn.architectures.transcriber import Transcriber
 from .nn.architectures.unified import Unified
+from .nn.layers.quantised import quantise
 from .nn.skeleton import Skeleton
 from .public import is_public, open_public, save_public
 from .speaking import Session, Speaker
@@ -193,8 +196,10 @@ class Model:
         return next(self.network.parameters()).device
 
     @torch.no_grad()
-    def embed(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n d"]:
-        """Unit-length embeddings of values of one modality: ``embed(image=[...])``. One value makes one row."""
+    def embed(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n *q d"]:
+        """Unit-length embeddings of values of one modality: ``embed(image=[...])``. One value makes one row; of BLIP-2,
+        a picture makes one for each query, of which the nearest counts.
+        """
         return self._rows(self.network.embed, values, batch_size)
 
     @torch.no_grad()
@@ -238,10 +243,39 @@ class Model:
         texts = [template.replace("{}", label) for label in labels for template in templates]
         words = self.embed(batch_size=batch_size, **{language: texts})
         classes = F.normalize(words.unflatten(0, (len(labels), len(templates))).mean(1), dim=-1)
-        similarity = self.embed(batch_size=batch_size, **values) @ classes.T
+        similarity = products(self.embed(batch_size=batch_size, **values), classes)
         if self.network.bias is not None:
             return (scale * similarity + self.network.bias).sigmoid()
         return (scale * similarity).softmax(1)
+
+    @torch.no_grad()
+    def match(self, *, batch_size: int = 64, **values: Any) -> Float[Tensor, "n"]:
+        """How probably a text fits what is beside it, as a network says that reads both at once:
+        ``match(image=[...], text=[...])``.
+
+        Raises CapabilityError for a network that does not.
+        """
+        network = self.network
+        if not isinstance(network, QueriedRetrieval):
+            raise CapabilityError("this model does not match pairs: it compares embeddings, if any")
+        names = [*network.towers, network.language]
+        if sorted(values) != sorted(names):
+            raise ConfigError(f"match needs {' and '.join(names)}, found {sorted(values) or 'nothing'}")
+        first, second = (_listed(values[name]) for name in names)
+        if not first or len(first) != len(second):
+            raise ConfigError(f"match needs pairs, found {len(first)} {names[0]} and {len(second)} {names[1]}")
+        pairs = list(zip(first, second, strict=True))
+        found = []
+        for start in range(0, len(pairs), batch_size):
+            samples = [
+                Sample(f"pair[{place}]", tuple(map(Segment, names, pair)))
+                for place, pair in enumerate(pairs[start : start + batch_size], start)
+            ]
+            batch = collate([prepare(one, self.modalities) for one in samples], self.modalities)
+            streams = batch.to(self.device).streams
+            logits = network.match(names[0], *(streams[name] for name in names))
+            found.append(logits.softmax(1)[:, 1])
+        return torch.cat(found)
 
     @torch.no_grad()
     def reconstruct(self, *, seed: int = 0, batch_size: int = 64, **values: Any) -> list[Reconstruction]:
@@ -368,6 +402,16 @@ class Model:
             directory / "model.safetensors",
         )
 
+    def quantise(self, keep: Sequence[str] | None = None) -> Model:
+        """A copy whose weights are held in 8 bits, to be used and saved in our own layout but not trained: writing is
+        faster, a little is lost (see ``nn.architectures.quantised``). ``keep`` are patterns of parts that stay as they
+        are; by default what reads media.
+        """
+        spec = self.spec.replace(
+            model=Spec(Quantised, network=self.spec.model, keep=keep), family=None, public=None
+        )
+        return Model(quantise(self.network, keep=keep), self.modalities, spec)
+
     @property
     def writes(self) -> bool:
         """Whether the model produces text: captions and answers."""
@@ -417,7 +461,10 @@ class Model:
         for start in range(0, len(given), _SORTED * batch_size):
             items = {
                 place: prepare(
-                    Sample(f"{name}[{place}]", (Segment(name, given[place]),)), self.modalities, seed=seed
+                    Sample(f"{name}[{place}]", (Segment(name, given[place]),)),
+                    self.modalities,
+                    seed=seed,
+                    apart=True,
                 )
                 for place in range(start, min(start + _SORTED * batch_size, len(given)))
             }

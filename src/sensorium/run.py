@@ -33,6 +33,7 @@ from .modalities.chat.conversation import Conversation
 from .modalities.transcripts import Transcripts
 from .model import Model, build_modalities, load, read_spec, save_modalities, write_spec
 from .nn.architectures.network import Network
+from .nn.encoders.vectors import Vectors
 from .nn.architectures.taught import Taught
 from .nn.skeleton import Skeleton
 from .start import Start, load_files, resolve
@@ -272,6 +273,9 @@ def follow_data(spec: Spec, modalities: Mapping[str, Modality]) -> Spec:
         if "stem" in encoder.arguments:
             path = f"model.encoders.{name}.stem.channels"
             spec = spec.set(path, modalities[name].blank().shape[-1])
+    for name, tower in (spec.model.arguments.get("towers") or {}).items():
+        if tower.cls is Vectors and name in modalities:
+            spec = spec.set(f"model.towers.{name}.channels", modalities[name].blank().shape[-1])
     learnt = [modality for modality in modalities.values() if isinstance(modality, Text | Transcripts)]
     for path in [path for path in spec.paths() if re.fullmatch(r"model\..*\bvocabulary", path)]:
         for words in learnt:

@@ -134,7 +134,7 @@ class Session:
 
     def begin(self, network: MultimodalLM, batch: Batch, room: int) -> Writing:
         """Read one prompt, as ``network.begin`` does."""
-        media = {name: self._rows(network, name, batch.streams[name]) for name in network.towers}
+        media = {name: self._rows(network, name, batch.streams[name]) for name in network.placeholders}
         self._past = network.begin(batch, room, media=media, past=self._past)
         return self._past
 

@@ -161,8 +161,8 @@ def _paired(towers: Mapping[str, str]) -> Start:
     found = {name: _tower(name, typed) for name, typed in towers.items()}
     return Start(
         dual(
-            {name: tower for name, (tower, _) in found.items()},
-            {name: one for name, (_, one) in found.items()},
+            towers={name: tower for name, (tower, _) in found.items()},
+            modalities={name: modality for name, (_, modality) in found.items()},
         ),
         weights={f"towers.{name}": typed for name, typed in towers.items()},
         files=dict(towers),
@@ -180,10 +180,14 @@ def _joined(towers: Mapping[str, str], trunk: str | None, connector: str | None)
         raise ConfigError(f"--trunk {trunk}: that model has no language model that could read other media")
     found = {name: _tower(name, typed) for name, typed in towers.items()}
     joined = vlm(spec, found, connector or "mlp")
+    places = {
+        name: f"towers.{name}" + (".tower" if "tower" in part.arguments else "")
+        for name, part in joined.model.towers.items()
+    }
     return Start(
         joined,
-        weights={"decoder": trunk} | {f"towers.{name}.tower": typed for name, typed in towers.items()},
-        origins={f"towers.{name}.tower": f"towers.{name}" for name in towers},
+        weights={"decoder": trunk} | {places[name]: typed for name, typed in towers.items()},
+        origins={place: f"towers.{name}" for name, place in places.items()},
         files={**towers, joined.model.language: trunk},
     )
 

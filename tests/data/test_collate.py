@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from nn.toys import MODALITIES, batch, sample
 
 from sensorium.core import ConfigError, Sample, Segment
 from sensorium.data.collate import collate, pad
+from sensorium.data.item import prepare
 
 
 def test_a_modality_that_nobody_has_is_a_stream_of_no_rows():
@@ -86,3 +89,17 @@ def test_padding_never_writes_into_the_values_it_is_given():
 def test_values_that_differ_along_another_axis_are_refused():
     with pytest.raises(ConfigError, match=r"first axis alone, found \[5, 4, 3\] and \[7, 2, 3\]"):
         pad([torch.zeros(5, 4, 3), torch.zeros(7, 2, 3)], torch.zeros(1, 2, 3))
+
+
+def test_what_is_asked_about_segments_is_filled_up():
+    asked = [torch.tensor([4, 5]), torch.tensor([6])]
+    items = [
+        replace(item, pieces=tuple(replace(piece, asked=ids) for piece in item.pieces))
+        for item, ids in zip(
+            (prepare(sample(i, ("caption",)), MODALITIES) for i in range(2)), asked, strict=True
+        )
+    ]
+    found = collate(items, MODALITIES).streams
+    assert found["words"].asked.tolist() == [[4, 5], [6, -1]]
+    assert found["words"].select(torch.tensor([1])).asked.tolist() == [[6, -1]]
+    assert found["picture"].asked is None

@@ -72,7 +72,9 @@ def same_language(given: Batch, pixels: Tensor, ours: Any, theirs: Any, **more: 
     found = ours(given)
     close(found.language.logits, expected.logits[labels >= 0])
     total = NextToken(stream="text").totals(found)["language"]
-    close(total / len(found.language.target), F.cross_entropy(expected.logits.flatten(0, 1), labels.flatten()))
+    close(
+        total / len(found.language.target), F.cross_entropy(expected.logits.flatten(0, 1), labels.flatten())
+    )
     start = torch.zeros(len(words), 1, dtype=torch.long)
     after = theirs(input_ids=words.values, attention_mask=attended, decoder_input_ids=start, **seen)
     close(ours.begin(given).logits, after.logits[:, 0])
@@ -132,6 +134,7 @@ def the_whole_way(cls: Any, made: Any, processor: Any, folder: Path, questions: 
     shown = picture(40, 50)
     for question in questions:
         for network in (opened, open_public(folder / "ours")):
+            network.network.eval()
             words = network.modalities["text"]
             item = conversation([message("user", shown, question)], network.modalities, words)
             given = collate([item], network.modalities)

@@ -24,7 +24,7 @@ from sensorium.weights.family import Family, Folder, write_files
 from sensorium.weights.write import SAFETENSORS, write_tensors
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [name for name in find.names() if name != "dual"]  # whose towers are those of others
+PAGES = [name for name in find.names() if name != "vlm"]  # whose parts are those of others
 CARDS = {family.name: family.card for family in find.families()} | find.cards()
 #: Pages of towers that classify or give features: nothing tells them what to learn.
 NOTHING_TO_LEARN = {"bit", "dinov2", "efficientnet", "resnet", "vit"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from modalities.layouts import bert
 from recipes.language import checked, real, stream, unscaled
-from recipes.parity import INITIALISATIONS, close
+from recipes.parity import INITIALISATIONS, close, edited, reference
 from recipes.pictured import message, picture
 from recipes.queried import (
     PLACE,
@@ -23,6 +25,7 @@ from recipes.queried import (
     vocabulary,
 )
 from transformers import (
+    BertTokenizer,
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
@@ -32,10 +35,13 @@ from transformers import (
     BlipImageProcessorPil,
 )
 
-from sensorium.core import Sample, Segment
+from sensorium.core import CapabilityError, ConfigError, Sample, Segment
+from sensorium.core.outputs import products
 from sensorium.data.item import prepare
-from sensorium.model import Model
-from sensorium.nn.architectures.queried_retrieval import similarity
+from sensorium.evaluation.tasks.retrieval import embedded
+from sensorium.model import Model, load
+from sensorium.public import read_public
+from sensorium.weights.family import Folder
 
 
 def config(name: str, seen: dict | None = None, asked: dict | None = None) -> Blip2Config:
@@ -135,10 +141,79 @@ def test_texts_and_pictures_are_compared_and_matched(initialisation: str, tmp_pa
     texts = stream(ids, torch.tensor(lengths), torch.arange(3))
     seen, said = ours.embed("image", pictures), ours.embed("text", texts)
     for model in (theirs, again):
-        given = {"pixel_values": pixels.movedim(-1, 1), "input_ids": ids, "attention_mask": real(ids, lengths)}
+        given = {
+            "pixel_values": pixels.movedim(-1, 1),
+            "input_ids": ids,
+            "attention_mask": real(ids, lengths),
+        }
         compared = model(**given)
         close(seen, compared.image_embeds)
         close(said, compared.text_embeds)
-        close(similarity(seen, said), compared.logits_per_image)
+        close(products(seen, said), compared.logits_per_image)
         matched = model(**given, use_image_text_matching_head=True)
         close(ours.match("image", pictures, texts), matched.logits_per_image)
+
+
+@torch.no_grad()
+def test_from_pictures_and_words_to_how_well_they_fit(tmp_path: Path):
+    (tmp_path / "words").mkdir()
+    bert(tmp_path / "words")
+    processes = processor(BertTokenizer.from_pretrained(tmp_path / "words"), None)
+    made = retrieval()
+    made.qformer_config.vocab_size = len(processes.tokenizer)
+    theirs = reference(Blip2ForImageTextRetrieval, made, "random").float()
+    theirs.save_pretrained(tmp_path / "theirs")
+    processes.save_pretrained(tmp_path / "theirs")
+    one = load(tmp_path / "theirs")
+    one.save_pretrained(tmp_path / "ours")
+    again = load(tmp_path / "ours")
+    pictures, texts = [picture(40, 50), picture(30, 64, 1)], ["a photo of the cat", "two dogs"]
+    given = processes(images=pictures, text=texts, return_tensors="pt", padding=True)
+    compared, matched = theirs(**given), theirs(**given, use_image_text_matching_head=True)
+    near = {"atol": 1e-5, "rtol": 0}
+    for model in (one, again):
+        seen, said = model.embed(image=pictures), model.embed(text=texts)
+        torch.testing.assert_close(products(seen, said), compared.logits_per_image, **near)
+        torch.testing.assert_close(products(said, seen), compared.logits_per_image.T, **near)
+        fits = model.match(image=pictures, text=texts)
+        torch.testing.assert_close(fits, matched.logits_per_image.softmax(1)[:, 1], **near)
+        likely = compared.logits_per_image.softmax(1)
+        torch.testing.assert_close(model.classify(texts, image=pictures), likely, **near)
+    samples = [
+        Sample(str(place), (Segment("image", shown), Segment("text", text)))
+        for place, (shown, text) in enumerate(zip(pictures, texts, strict=True))
+    ]
+    assert embedded(one, samples, "image", 2).shape == (2, QUERIES, 18)
+    with pytest.raises(ConfigError, match=r"match needs image and text, found \['image'\]"):
+        one.match(image=pictures)
+    with pytest.raises(CapabilityError, match="reads but does not write"):
+        one.generate("what?", image=pictures[0])
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "said"),
+    [
+        (
+            "qformer_config",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type: only 'absolute'",
+        ),
+        ("vision_config", {"num_channels": 1}, "vision_config.num_channels: only 3"),
+        ("vision_config", {"model_type": "clip"}, "only 'blip_2_vision_model'"),
+        (None, {"use_decoder_only_language_model": False}, "use_decoder_only_language_model: only True"),
+    ],
+)
+def test_what_is_not_built_is_refused(section: str | None, fields: dict, said: str, tmp_path: Path):
+    config("opt").save_pretrained(tmp_path)
+    held = json.loads((tmp_path / "config.json").read_text())
+    edited(tmp_path, **(fields if section is None else {section: held[section] | fields}))
+    with pytest.raises(CapabilityError, match=said):
+        read_public(Folder(tmp_path))
+
+
+def test_older_files(tmp_path: Path):
+    """Those without a placeholder: it is the first token behind the vocabulary."""
+    for name, token in (("opt", 50_265), ("t5", 32_100)):
+        config(name).save_pretrained(tmp_path)
+        edited(tmp_path, image_token_index=None)
+        assert read_public(Folder(tmp_path)).model.placeholders == {"image": token}

@@ -1,4 +1,4 @@
-"""InstructBLIP against transformers: pictures seen with an instruction, with both kinds of language models, and back."""
+"""InstructBLIP against transformers: pictures seen with an instruction, both kinds of language models, and back."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from sensorium.speaking import Session
 from sensorium.weights.family import Folder
 
 
-def config(name: str) -> InstructBlipConfig:
+def config(name: str, **asked: int) -> InstructBlipConfig:
     return InstructBlipConfig(
         vision_config=InstructBlipVisionConfig(**VISION),
-        qformer_config=InstructBlipQFormerConfig(**QFORMER),
+        qformer_config=InstructBlipQFormerConfig(**QFORMER | asked),
         text_config=trunk(name),
         num_query_tokens=QUERIES,
         image_token_index=PLACE,
@@ -90,6 +90,10 @@ def test_writing(name: str, tmp_path: Path):
     same_writing(given, pixels, ours, theirs, **words)
 
 
+#: Of a Q-Former that reads what its tokenizer writes.
+WORDS = {"vocab_size": 900, "max_position_embeddings": 40}
+
+
 def processor(name: str, folder: Path) -> InstructBlipProcessor:
     seeing = BlipImageProcessorPil(size={"height": 32, "width": 32})
     (folder / "asked").mkdir()
@@ -100,8 +104,7 @@ def processor(name: str, folder: Path) -> InstructBlipProcessor:
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_the_whole_way(name: str, tmp_path: Path):
-    made, processes = config(name), processor(name, tmp_path)
-    made.qformer_config.vocab_size = len(processes.qformer_tokenizer)
+    made, processes = config(name, **WORDS), processor(name, tmp_path)
     questions = ["What is unusual about this image?", "Isn't it red, the cat?"]
     opened = the_whole_way(InstructBlipForConditionalGeneration, made, processes, tmp_path, questions)
     session, one = Session(), Model(opened.network, opened.modalities, opened.spec)
@@ -112,8 +115,7 @@ def test_the_whole_way(name: str, tmp_path: Path):
 
 @torch.no_grad()
 def test_questions_of_a_sample_see_its_picture_each_by_itself(tmp_path: Path):
-    made, processes = config("t5"), processor("t5", tmp_path)
-    made.qformer_config.vocab_size = len(processes.qformer_tokenizer)
+    made, processes = config("t5", **WORDS), processor("t5", tmp_path)
     opened = the_whole_way(InstructBlipForConditionalGeneration, made, processes, tmp_path, ["a cat"])
     shown = Segment("image", picture(40, 50))
 
@@ -125,7 +127,8 @@ def test_questions_of_a_sample_see_its_picture_each_by_itself(tmp_path: Path):
     first, second = turn(1, "Who runs?", "two dogs"), turn(2, "Where is the circle?", "left")
     samples = [(shown, caption, *first, *second), (shown, caption), (shown, *first), (shown, *second)]
     whole, *apart = (
-        collate([prepare(Sample("a", segments), opened.modalities)], opened.modalities) for segments in samples
+        collate([prepare(Sample("a", segments), opened.modalities)], opened.modalities)
+        for segments in samples
     )
     assert len(whole.streams["image"]) == 3
     logits = torch.cat([opened.network(one).language.logits for one in apart])
@@ -133,8 +136,7 @@ def test_questions_of_a_sample_see_its_picture_each_by_itself(tmp_path: Path):
 
 
 def test_a_missing_vocabulary(tmp_path: Path):
-    made, processes = config("t5"), processor("t5", tmp_path)
-    made.qformer_config.vocab_size = len(processes.qformer_tokenizer)
+    made, processes = config("t5", **WORDS), processor("t5", tmp_path)
     the_whole_way(InstructBlipForConditionalGeneration, made, processes, tmp_path, [])
     shutil.rmtree(tmp_path / "theirs" / "qformer_tokenizer")
     with pytest.raises(CheckpointError, match="expected a second vocabulary in qformer_tokenizer"):

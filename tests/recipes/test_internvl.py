@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image as Pillow
 from recipes.language import checked, real, same_logits, sequences, stream
 from recipes.parity import INITIALISATIONS, edited, reference, settings
 from recipes.pictured import message, picture, read_alike, tokenizer, written_alike
@@ -21,8 +24,10 @@ from transformers import (
 
 from sensorium.core import CapabilityError, ConfigError
 from sensorium.core.batch import Batch
+from sensorium.data.collate import collate
 from sensorium.public import open_network, read_public, save_public
 from sensorium.recipes import internvl
+from sensorium.speaking import conversation
 from sensorium.weights.family import Folder
 from sensorium.weights.write import write_tensors
 
@@ -46,23 +51,28 @@ def config(text: str = "qwen2", vocabulary: int = 99, place: int = PLACE, **chan
 
 
 def batch(rows: int = ROWS) -> Batch:
-    """Three tiles and one in the first sequence, one in the second, none in the third."""
+    """Three tiles, a clip of two frames and one tile in the first sequence, one in the second, none in the third."""
     generator = torch.Generator().manual_seed(3)
-    tiles = torch.randn(3, 3, 32, 32, 3, generator=generator, dtype=torch.float64)
-    ids = torch.randint(3, 97, (3, 10 + 4 * rows), generator=generator)
-    ids[0, 2 : 2 + 3 * rows] = ids[0, 4 + 3 * rows : 4 + 4 * rows] = ids[1, 1 : 1 + rows] = PLACE
-    found = sequences(ids, [10 + 4 * rows, 5 + rows, 7], first=3 * rows)
-    layout = torch.tensor([[1, 2], [1, 1], [1, 1]])
-    found.streams["image"] = stream(tiles, torch.tensor([3, 1, 1]), torch.tensor([0, 0, 1]), layout=layout)
+    values = torch.randn(4, 3, 32, 32, 3, generator=generator, dtype=torch.float64)
+    ids = torch.randint(3, 97, (3, 10 + 6 * rows), generator=generator)
+    ids[0, 2 : 2 + 3 * rows] = ids[0, 4 + 3 * rows : 4 + 5 * rows] = PLACE
+    ids[0, 5 + 5 * rows : 5 + 6 * rows] = ids[1, 1 : 1 + rows] = PLACE
+    found = sequences(ids, [10 + 6 * rows, 5 + rows, 7], first=3 * rows)
+    pieces, owners = torch.tensor([3, 2, 1, 1]), torch.tensor([0, 0, 0, 1])
+    every = replace(stream(values, pieces, owners), order=torch.tensor([0, 1, 2, 0]))
+    for name, chosen in (("image", [0, 2, 3]), ("video", [1])):
+        found.streams[name] = every.select(torch.tensor(chosen))
     return found
 
 
 def tiles(given: Batch) -> Tensor:
-    """All tiles, one after the other, as the reference takes them."""
-    image = given.streams["image"]
-    return torch.cat([row[:count] for row, count in zip(image.values, image.lengths, strict=True)]).movedim(
-        -1, 1
-    )
+    """All tiles and frames, in the order of the media, as the reference takes them."""
+    found = []
+    for one in (given.streams["image"], given.streams["video"]):
+        for row, count in enumerate(one.lengths.tolist()):
+            found.append((int(one.owner[row]), int(one.order[row]), one.values[row, :count]))
+    pieces = [values for _, _, values in sorted(found, key=lambda one: one[:2])]
+    return torch.cat([torch.zeros(0, 32, 32, 3, dtype=torch.float64), *pieces]).movedim(-1, 1)
 
 
 VARIANTS = {
@@ -96,7 +106,7 @@ def test_writing(tmp_path: Path):
     theirs, _, ours, _ = checked(InternVLForConditionalGeneration, config(), "random", tmp_path)
 
     def media(one: Batch) -> dict[str, Tensor]:
-        return {"pixel_values": tiles(one)} if len(one.streams["image"]) else {}
+        return {"pixel_values": pixels} if len(pixels := tiles(one)) else {}
 
     written_alike(theirs, ours, batch(), media, 64)
 
@@ -134,16 +144,35 @@ def test_a_conversation(tiled: bool, tmp_path: Path):
     ]
     found, given, theirs_given = read_alike(theirs, processor, messages, tmp_path / "theirs")
     image = given.streams["image"]
-    seen = found.network.towers["image"].tower.tower if tiled else found.network.towers["image"].tower
-    values = tiles(given).movedim(1, -1) if tiled else image.values
+    seen = found.network.towers["image"].tower.tower
+    values = torch.cat([row[:count] for row, count in zip(image.values, image.lengths, strict=True)])
     expected = theirs_given["pixel_values"].double().movedim(1, -1)
     torch.testing.assert_close(seen.embedding.values(values), expected, atol=1e-6, rtol=0)
-    assert image.lengths.tolist() == ([3, 1, 3] if tiled else [32] * 3)
+    assert image.lengths.tolist() == ([3, 1, 3] if tiled else [1, 1, 1])
+
+    # clips, for which the reference needs torchvision: the text is its own, the frames are prepared as pictures
+    frames = np.stack([np.asarray(picture(40, 60, seed)) for seed in range(3)])
+    shown = {"type": "video", "video": frames}
+    asked = {"role": "user", "content": [shown, *message("user", picture(32, 32), "What?")["content"]]}
+    item = conversation([asked], found.modalities, found.modalities["text"])
+    both = collate([item], found.modalities)
+    assert both.streams["video"].lengths.tolist() == [3]
+    clip = processor.replace_video_token({"pixel_values_videos": torch.zeros(1, 3, 3, 32, 32)}, 0)
+    still = processor.replace_image_token({"num_patches": [1]}, 0)
+    text = processor.apply_chat_template([asked], add_generation_prompt=True, tokenize=False)
+    text = text.replace(internvl.IMAGE, still).replace("<video>", clip)
+    ids = words(text, add_special_tokens=False).input_ids
+    assert both.streams["text"].values.tolist() == [ids]
+    whole = [*map(Pillow.fromarray, frames), picture(32, 32)]
+    pixels = prepares(whole, crop_to_patches=False, return_tensors="pt").pixel_values.double()
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids]), pixel_values=pixels).logits[:, -1]
+        torch.testing.assert_close(found.network.begin(both).logits, expected, atol=1e-5, rtol=0)
     (tmp_path / "ours").mkdir()
     save_public(tmp_path / "ours", found.spec, found.network, found.modalities, "transformers")
     assert json.loads((tmp_path / "ours" / "processor_config.json").read_text())["image_seq_length"] == ROWS
     again = AutoImageProcessor.from_pretrained(tmp_path / "ours", backend="pil")
-    assert again.crop_to_patches is tiled
+    assert again.max_patches == (4 if tiled else 1)
     assert again.size == {"height": 32, "width": 32}
 
 
@@ -197,4 +226,12 @@ def test_refusals(section: str, field: str, value: object, error: type, match: s
     changes = {section: fields[section] | {field: value}} if section else {field: value}
     edited(tmp_path, **changes)
     with pytest.raises(error, match=match):
+        read_public(Folder(tmp_path))
+
+
+def test_frames_are_prepared_as_tiles_are(tmp_path: Path):
+    config().save_pretrained(tmp_path)
+    frames = {"video_processor_type": "InternVLVideoProcessor", "size": {"height": 48, "width": 48}}
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(frames))
+    with pytest.raises(CapabilityError, match="only frames that are prepared as the tiles of pictures"):
         read_public(Folder(tmp_path))

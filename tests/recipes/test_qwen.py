@@ -9,6 +9,7 @@ import pytest
 from recipes.language import VOCABULARY, language_parity
 from recipes.parity import INITIALISATIONS
 from recipes.trunks import left_out, named_otherwise, refused
+from safetensors.torch import load_file
 from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -74,6 +75,10 @@ def test_which_layers_have_experts(tmp_path: Path):
     ours = language_parity(Qwen3MoeForCausalLM, config, "default", tmp_path)
     found = [isinstance(block.feed_forward, Experts) for block in ours.decoder.trunk.blocks]
     assert found == [False, True, False]
+    names = [name for name in load_file(tmp_path / "ours" / "model.safetensors") if "layers.1.mlp" in name]
+    parts = ("gate_proj", "up_proj", "down_proj")
+    each = [f"experts.{index}.{part}" for index in range(4) for part in parts]
+    assert sorted(names) == sorted(f"model.layers.1.mlp.{name}.weight" for name in ["gate", *each])
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from modalities import language_layouts
 from recipes.language import VOCABULARY, alone, checked, greedy, real, sequences, uneven
 from recipes.parity import INITIALISATIONS, close, edited, opened, reference
+from recipes.trunks import left_out
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from sensorium.core import CapabilityError, CheckpointError, ConfigError, DataError
+from sensorium.core import CapabilityError, CheckpointError, ConfigError, DataError, Sample, Segment
 from sensorium.core.batch import Batch
 from sensorium.generation.settings import Decoding
 from sensorium.generation.write import write
+from sensorium.model import load
 from sensorium.objectives import NextToken
 from sensorium.public import open_network
-from sensorium.recipes.t5 import t5
+from sensorium.recipes.t5 import TRUNK, t5
 from sensorium.weights.family import Folder
 
 
@@ -66,7 +69,10 @@ def test_parity(initialisation: str, variant: str, tmp_path: Path):
 @torch.no_grad()
 def test_writing(tmp_path: Path):
     """As the reference, in one batch as one by one; several beams as well."""
-    theirs, _, ours, _ = checked(T5ForConditionalGeneration, config(**VARIANTS["1.1"], num_decoder_layers=2), "random", tmp_path)
+    made = config(
+        **VARIANTS["1.1"], num_decoder_layers=2
+    )  # what they cache has as many layers as what is read
+    theirs, _, ours, _ = checked(T5ForConditionalGeneration, made, "random", tmp_path)
     given, lengths = batch()
     found = greedy(ours, given, 24)
     beams = write(ours.begin(given, 8), Decoding(8, beams=3), stop_ids=[], decode=lambda ids: "")
@@ -185,3 +191,34 @@ def test_dropout_is_for_training():
     ours.eval()
     assert torch.equal(ours(given).language.rows, ours(given).language.rows)
     assert F.softmax(ours(given).language.logits, 1).isfinite().all()
+
+
+def test_what_a_config_leaves_out():
+    left_out(TRUNK, T5Config)
+
+
+@torch.no_grad()
+def test_the_whole_way(tmp_path: Path):
+    """What is asked and what is answered are the tokens that the tokenizer of the reference gives for each."""
+    language_layouts.t5(tmp_path)
+    tokens = AutoTokenizer.from_pretrained(tmp_path)
+    theirs = reference(
+        T5ForConditionalGeneration, config(vocab_size=len(tokens), num_decoder_layers=2), "random"
+    ).float()
+    theirs.save_pretrained(tmp_path)
+    one = load(tmp_path)
+    one.save_pretrained(tmp_path / "ours")
+    question, answer = "translate: Where is the cat?", "Two dogs, left."
+    asked = Segment("text", question, role="user")
+    told = Segment("text", answer, role="assistant", target=True)
+    expected = theirs(
+        **tokens(question, return_tensors="pt"), labels=tokens(answer, return_tensors="pt").input_ids
+    )
+    for model in (one, load(tmp_path / "ours")):
+        found = model.score(Sample("a", (asked, told)))
+        torch.testing.assert_close(-found.mean(), expected.loss, atol=1e-5, rtol=0)
+        how = {"max_new_tokens": 8, "do_sample": False}
+        written = tokens.decode(theirs.generate(**tokens(question, return_tensors="pt"), **how)[0], True)
+        assert model.generate(question, max_new_tokens=8) == written
+        assert model.complete([Sample("a", (asked,))], max_new_tokens=8) == [written]
+        assert model.chat([{"role": "user", "content": question}], max_new_tokens=8) == written

@@ -120,9 +120,9 @@ class Asked:
 class Composed:
     """A whole sample as one sequence of tokens, and which of them are learnt to be produced.
 
-    Of several ``branch``es, numbered from 1 and one after the other, each goes on from the common beginning (0) and sees
-    no other: independent questions about one picture. None: there is one. ``asked`` is for networks whose reading of a
-    medium depends on what is asked, with an entry for each place of one, in their order.
+    Of several ``branch``es, numbered from 1 and one after the other, each goes on from the common beginning (0) and
+    sees no other: independent questions about one picture. None: there is one. ``asked`` is for networks whose reading
+    of a medium depends on what is asked, with an entry for each place of one, in their order.
     """
 
     values: Int[Tensor, "t"]

@@ -24,6 +24,14 @@ class Embedding:
     owner: Int[Tensor, "n"]
 
 
+def products(one: Float[Tensor, "n *p d"], other: Float[Tensor, "m *q d"]) -> Float[Tensor, "n m"]:
+    """The dot products of all pairs; the largest, where one of a pair has several vectors."""
+    found = one.flatten(0, -2) @ other.flatten(0, -2).T
+    if other.ndim > 2:
+        found = found.unflatten(1, (other.shape[0], other.shape[1])).amax(2)
+    return found if one.ndim == 2 else found.unflatten(0, (one.shape[0], one.shape[1])).amax(1)
+
+
 @dataclass(frozen=True)
 class TokenPrediction:
     """Logits for ``m`` token positions, what stood there, the samples they belong to, and their weight.

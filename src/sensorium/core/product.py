@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _KERNELS = "128"
-#: Multiplications below which the longer way to oneDNN costs more than it saves.
-_WORTH = 1 << 21
+#: Multiplications below which the longer way to oneDNN costs more than it saves, and the size of a matrix from which
+#: reading it is what takes the time, at which oneDNN is the faster even for one vector.
+_WORTH, _LARGE = 1 << 21, 1 << 18
 
 
 class Matrix(Protocol):
@@ -108,7 +109,7 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)
-        and x.numel() * weight.shape[0] >= _WORTH
+        and (x.numel() * weight.shape[0] >= _WORTH or weight.numel() >= _LARGE)
         and type(x) in (Tensor, nn.Parameter)
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")

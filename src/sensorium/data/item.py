@@ -85,9 +85,10 @@ def prepare(
     seed: int = 0,
     cache: Cache | None = None,
     answer: bool = False,
+    apart: bool = False,
 ) -> Item:
     """Decode and prepare the segments of the modalities that the model knows; where one of these is a ``Composer``, its
-    words are one sequence, which ``answer`` leaves open.
+    words are one sequence, which ``answer`` leaves open, unless each segment is wanted ``apart``.
 
     Without ``draws`` nothing is random. In training a sample of which the model reads nothing is an Item without
     pieces, so that one may train on a part of mixed data; in use it is a mistake. Raises DataError naming the key, the
@@ -106,7 +107,7 @@ def prepare(
     if draws and generator is not None:
         known = _some_turns(known, draws.turns, generator)
     composer = next((one for one in modalities.values() if isinstance(one, Composer)), None)
-    if composer is not None and known:
+    if composer is not None and known and not apart:
         pieces = _composed(sample, known, modalities, composer, generator, seed, cache, answer)
     else:
         pieces = _apart(sample, known, modalities, draws, generator, seed, cache)

@@ -55,8 +55,8 @@ class ClipStep(Step):
         """The result for a clip. Raises DataError for one that is too large."""
 
     @abc.abstractmethod
-    def clip_layout(self, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """What the number of pieces of such a clip does not tell."""
+    def clip_layout(self, frames: int, height: int, width: int, rate: float = 1.0) -> tuple[int, ...]:
+        """What the number of pieces of such a clip, of ``rate`` frames per second, does not tell."""
 
 
 @final
@@ -284,14 +284,14 @@ def apply_to_clip(steps: Sequence[Step], frames: UInt8[np.ndarray, "t h w 3"]) -
 
 
 def clip_layout(
-    steps: Sequence[Step], frames: int, picture: UInt8[np.ndarray, "h w 3"]
+    steps: Sequence[Step], frames: int, picture: UInt8[np.ndarray, "h w 3"], rate: float
 ) -> tuple[int, ...] | None:
-    """The layout of what ``apply_to_clip`` returns, for so many frames like ``picture``."""
+    """The layout of what ``apply_to_clip`` returns, for so many frames like ``picture``, ``rate`` of them per second."""
     last = steps[-1]
     if not isinstance(last, ClipStep):
         return None
     height, width = apply_steps(steps[:-1], picture).shape[:2]
-    return last.clip_layout(frames, height, width)
+    return last.clip_layout(frames, height, width, rate)
 
 
 def steps_layout(steps: Sequence[Step], picture: UInt8[np.ndarray, "h w 3"]) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from .geometry import ClipStep, check_sides, checked_filter, resized
 
 _LONGEST_SHAPE = 200  # times the shorter side
 _MOST_BYTES = 1 << 31  # of one clip
+_SECOND = 1_000_000_000  # nanoseconds
 _SHARE = 0.9  # of a context that frames may fill
 _SPARE = 1.05  # of the fewest pixels, which every frame of a clip may have
 
@@ -26,8 +27,9 @@ class MergedPatches(ClipStep):
     to ``most`` pixels; of a clip each frame, which together fill at most nine tenths of a context of ``tokens``, if
     given. ``frames`` consecutive frames are one patch: a picture is repeated, and so is the last frame of a clip that
     lacks some. A row of the result is one patch, uint8 [frames * patch * patch * 3], channels last; the rows that will
-    be merged, ``merge`` x ``merge`` of them, follow each other. The layout is time, rows and columns in patches. Shapes
-    longer than 200 times their width are a DataError.
+    be merged, ``merge`` x ``merge`` of them, follow each other. The layout is time, rows and columns in patches; if
+    ``timed``, that of a clip has the nanoseconds of one step of time besides. Shapes longer than 200 times their width
+    are a DataError.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class MergedPatches(ClipStep):
         most: int = 28 * 28 * 1280,
         tokens: int | None = None,
         resample: str = "bicubic",
+        timed: bool = False,
     ) -> None:
         check_sides("MergedPatches", patch=patch, merge=merge, frames=frames, least=least)
         self.resample = checked_filter("MergedPatches", resample)
@@ -48,7 +51,7 @@ class MergedPatches(ClipStep):
         if tokens is not None and tokens < 1:
             raise ConfigError(f"MergedPatches.tokens must be at least 1, found {tokens}")
         self.patch, self.merge, self.frames = patch, merge, frames
-        self.least, self.most, self.tokens = least, most, tokens
+        self.least, self.most, self.tokens, self.timed = least, most, tokens, timed
         # frames of films are reduced to twice the side: no fewer pixels than are wanted
         self.side = math.ceil(math.sqrt(most) / 2)
         self.shape = (merge * merge, frames * patch * patch * 3)
@@ -76,9 +79,11 @@ class MergedPatches(ClipStep):
         shown[len(frames) :] = shown[len(frames) - 1]
         return self._patches(shown)
 
-    def clip_layout(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+    def clip_layout(self, frames: int, height: int, width: int, rate: float = 1.0) -> tuple[int, ...]:
         rows, columns = self._frame(frames, height, width)
-        return math.ceil(frames / self.frames), rows // self.patch, columns // self.patch
+        grid = math.ceil(frames / self.frames), rows // self.patch, columns // self.patch
+        # rounded up: of thirds of a second, three are one
+        return (*grid, math.ceil(self.frames / rate * _SECOND)) if self.timed else grid
 
     def size(self, height: int, width: int, most: int | None = None) -> tuple[int, int]:
         """Height and width in pixels of a picture that has this height and width, with at most ``most`` pixels.

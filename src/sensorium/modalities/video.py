@@ -131,9 +131,9 @@ class Video(Modality):
         return augment(values, flip=self.flip, shift=self.shift, generator=generator)
 
     def layout(self, raw: Clip) -> tuple[int, ...] | None:
-        """Of patches: time, rows and columns; of whole frames none."""
+        """Of patches: time, rows and columns, and what ``MergedPatches`` adds; of whole frames none."""
         count = len(self._sampling.places(len(raw.frames), raw.rate))
-        return clip_layout(self._steps, count, raw.frames[0])
+        return clip_layout(self._steps, count, raw.frames[0], raw.rate * count / len(raw.frames))
 
     def undo(self, values: Tensor) -> Clip:
         """The frames in the size in which networks see them; how fast they were is forgotten."""

@@ -27,8 +27,8 @@ from .tiles import cuts
 #: Logits made at a time, in bytes: what the cache of a CPU holds, and what malloc keeps rather than fetch anew.
 _BYTES = 24 << 20
 _BYTES_ELSEWHERE = 512 << 20
-#: Fewer rows at a time would spend more on adding to the gradient of the table than on its product.
-_LEAST = 128
+#: Fewer rows at a time would spend too much on adding to the gradient of the table, and on calls of many threads.
+_LEAST = 256
 
 
 def linear_cross_entropy(

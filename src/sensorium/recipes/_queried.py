@@ -175,7 +175,9 @@ def qformer_fields(qformer: Spec) -> dict[str, Any]:
 
 
 def qformer_keys(qformer: Spec, own: str, *, norm: str, table: str) -> list[AnyRule]:
-    """The Q-Former, ``own`` of the network's parts; ``norm`` and ``table`` are the public names of its first norm and of its words."""
+    """The Q-Former, ``own`` of the network's parts; ``norm`` and ``table`` are the public names of its first norm and
+    of its words.
+    """
     block: list[AnyRule] = [
         *fused([f"attention.attention.{part}" for part in ("query", "key", "value")], "attention.qkv"),
         *layer("attention.output.dense", "attention.out"),
@@ -217,7 +219,9 @@ def network(config: Config, tower: Spec, former: Spec) -> Spec:
                 projector=Spec(Projector, inner=former.width, width=decoder.trunk.width),
             )
         },
-        placeholders={"image": placeholder(config, "image_token_index", "image_token_id", otherwise=otherwise)},
+        placeholders={
+            "image": placeholder(config, "image_token_index", "image_token_id", otherwise=otherwise)
+        },
     )
 
 

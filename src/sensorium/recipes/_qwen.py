@@ -38,7 +38,7 @@ def window_fields(trunk: Spec) -> dict[str, Any]:
     return {"use_sliding_window": used} | (sliding_fields(trunk) if used else {})
 
 
-def sparse(config: Config, depth: int) -> list[bool]:
+def _sparse(config: Config, depth: int) -> list[bool]:
     """Which layers have experts."""
     every = config.take("decoder_sparse_step", int, 1, least=1)
     never = config.take("mlp_only_layers", list[int] | None, None, least=0) or []
@@ -51,7 +51,7 @@ def mixed(
     """The trunk whose layers are of these ``kinds``, with experts in those that are to have them; one of ``shared``
     hidden width serves every token.
     """
-    where = sparse(config, trunk.depth)
+    where = _sparse(config, trunk.depth)
     if not any(where):
         raise config.error("decoder_sparse_step", f"none of {trunk.depth} layers would have experts")
     mixture = _experts(config, trunk.block.feed_forward, shared)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.spec import Spec
 from ..modalities.geometry import CentreCrop, Resize
+from ..modalities.public_clips import clip_settings
 from ..modalities.public_images import image_settings
 from ..nn.encoders.pixels import Pixels
 from ..nn.layers.blocks import block
@@ -16,7 +17,8 @@ from ..weights.family import Folder
 from ..weights.keymap import AnyRule, fused, layer
 
 PREPROCESSOR = "preprocessor_config.json"
-#: What of a model that reads texts and pictures; files of transformers 5 have the preparation of pictures in it.
+CLIP_PREPROCESSOR = "video_preprocessor_config.json"
+#: What of a model that reads texts and pictures; files of transformers 5 have all preparation in it.
 PROCESSOR_CONFIG = "processor_config.json"
 
 
@@ -32,6 +34,20 @@ def picture(folder: Folder, kind: str, otherwise: Mapping[str, Any] | None = Non
         file, found = PROCESSOR_CONFIG, whole
     image, pixels = image_settings(found or otherwise or {}, str(folder.path / file), kind=kind)
     return image, Spec(Pixels, **pixels)
+
+
+def clip(
+    folder: Folder, kind: str, otherwise: Mapping[str, Any] | None = None, *, alike: bool = False
+) -> tuple[Spec, Spec]:
+    """The same of clips; ``alike``: where there is no file about them, the one about pictures says it."""
+    file, found = CLIP_PREPROCESSOR, folder.json(CLIP_PREPROCESSOR)
+    whole = folder.json(PROCESSOR_CONFIG) or {}
+    if not found and "video_processor" in whole:
+        file, found = PROCESSOR_CONFIG, whole
+    if not found and alike:
+        file, found = PREPROCESSOR, folder.json(PREPROCESSOR)
+    video, pixels = clip_settings(found or otherwise or {}, str(folder.path / file), kind=kind)
+    return video, Spec(Pixels, **pixels)
 
 
 def picture_size(image: Spec | None, embedding: Spec) -> int | list[int]:

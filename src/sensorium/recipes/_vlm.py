@@ -16,15 +16,17 @@ from ._parts import part_in
 SPELLINGS = [
     (r"^model\.language_model\.", "language_model.model."),
     (r"^lm_head\.", "language_model.lm_head."),
-    (r"^model\.(vision_tower|multi_modal_projector|image_newline)", r"\1"),
+    (r"^model\.(\w+_tower|multi_modal_projector|image_newline)", r"\1"),
 ]
-_INNER = (r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.")  # of towers with a name inside
+#: The same of towers that have another name inside.
+INNER = (r"^(\w+_tower)\.(?!vision_model\.)", r"\1.vision_model.")
 
 
 def placeholder(config: Config, *names: str, otherwise: int | None = None) -> int:
     """The token that holds the place of a row, by whichever of its ``names`` a config has."""
     given = [name for name in names if name in config]
     if not given and otherwise is not None:
+        config.ignore(*names)  # they may be null
         return otherwise
     return config.take(given[0] if given else names[0], int, least=0)
 
@@ -52,7 +54,7 @@ def keys(
             *under("vision_tower.vision_model.", name, part_in(spec, "vision_config", tower).keys(vision)),
             *connector,
         ],
-        [*SPELLINGS, _INNER],
+        [*SPELLINGS, INNER],
     )
 
 

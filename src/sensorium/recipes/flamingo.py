@@ -12,9 +12,7 @@ from typing import Any
 from ..core.spec import Spec
 from ..modalities.chat.conversation import Conversation
 from ..modalities.chat.placeholders import Repeated
-from ..modalities.pretrained_text import PretrainedText
 from ..modalities.public_images import image_config
-from ..modalities.vocabularies.files import LIBRARY, SENTENCE_PIECES
 from ..nn.architectures.cross_attended import CrossAttended
 from ..nn.connectors.resampler import Resampler, resampler_block
 from ..nn.connectors.untouched import Untouched
@@ -30,6 +28,7 @@ from . import clip
 from ._layers import layers
 from ._shared import PREPROCESSOR, picture
 from ._trunks import gated, gated_fields, gated_keys, language_model, system
+from ._vocabulary import vocabulary
 
 PROCESSOR = "IdeficsImageProcessor"
 IMAGE, AROUND, END = "<image>", "<fake_token_around_image>", "<end_of_utterance>"
@@ -42,7 +41,7 @@ TEMPLATE = (
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
     f"{{% if loop.first or loop.previtem['type'] != 'image' %}}{AROUND}{{% endif %}}{IMAGE}{AROUND}"
     "{% else %}{% if loop.first %} {% endif %}{{ part['text'] }}{% endif %}{% endfor %}"
-    f"{END}\n{{% endfor %}}{{% if add_generation_prompt %}}Assistant:{{% endif %}}"
+    f"{END}{{{{ '\\n' }}}}{{% endfor %}}{{% if add_generation_prompt %}}Assistant:{{% endif %}}"
 )
 
 
@@ -160,22 +159,16 @@ def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
     image, pixels = picture(folder, PROCESSOR)
     place, template = None, TEMPLATE
-    if any((folder.path / name).is_file() for name in (LIBRARY, *SENTENCE_PIECES)):
-        text = PretrainedText()
-        text.load(folder.path)
-        engine = text.opened.engine
-        place = engine.id(IMAGE)
-        if END not in engine.added:  # the size that was not taught to converse
+    if (words := vocabulary(folder)) is not None:
+        place = words.engine.id(IMAGE)
+        if END not in words.engine.added:  # those that were not taught to converse
             template = TEMPLATE.replace(END, "")
     network = flamingo_network(folder.config, place).set("towers.image.embedding.values", pixels)
     rules = frozen(folder.config, network.decoder.head is None)
     folder.config.finish()
-    words = Spec(
-        Conversation,
-        placeholders={"image": Spec(Repeated, written=IMAGE, token=IMAGE, count=1)},
-        fallback=template,
-    )
-    found = system("flamingo", network, {"image": image, "text": words}, lr=1e-4)
+    held = Spec(Repeated, written=IMAGE, token=IMAGE, count=1)
+    text = Spec(Conversation, placeholders={"image": held}, fallback=template)
+    found = system("flamingo", network, {"image": image, "text": text}, lr=1e-4)
     return found.set("training.rules", rules)
 
 

@@ -74,7 +74,8 @@ def of_parts(trunk: Spec, tower: Spec, image: Spec, states: Spec, *, width: int,
     """
     if tower.cls is not PatchTower:
         raise ConfigError(f"expected a tower of patches, found a {tower.cls.__qualname__}")
-    wide = trunk.model.decoder.trunk.width
+    wide, patches = trunk.model.decoder.trunk.width, tower.embedding
+    lead = (patches.prefix or 0) + patches.registers
     seen = Joined(
         modality=image,
         tower=tower,
@@ -83,7 +84,7 @@ def of_parts(trunk: Spec, tower: Spec, image: Spec, states: Spec, *, width: int,
             Repeated,
             written=IMAGE,
             token=IMAGE,
-            count=math.prod(tower.embedding.positions.grid) + (tower.embedding.prefix or 0),
+            count=lead + math.prod(patches.positions.grid),
         ),
     )
     felt = Joined(

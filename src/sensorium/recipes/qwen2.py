@@ -53,7 +53,7 @@ FAMILY = alone(
     TRUNK,
     Card(
         title="Qwen2 and Qwen2.5",
-        paper="Yang et al. 2024, arXiv:2407.10671, arXiv:2412.15115",
+        paper="Yang et al. 2024, arXiv:2407.10671",
         licence="Apache-2.0, or terms of Qwen; see the file",
         preparation="byte-pair tokens; messages by the checkpoint's own template",
         examples=("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2-7B-Instruct"),

@@ -78,7 +78,9 @@ def decoder(config: Config) -> Spec:
     )
     config.expect("is_encoder_decoder", True)
     config.ignore("bos_token_id", "eos_token_id", "pad_token_id")  # the vocabulary has them
-    config.ignore("n_positions", "output_past", "classifier_dropout", "initializer_factor", "initializer_range")
+    config.ignore(
+        "n_positions", "output_past", "classifier_dropout", "initializer_factor", "initializer_range"
+    )
     # Version 1.1 has a head of its own and no scale. transformers 5 says so in a field of its own.
     tied = config.take("tie_word_embeddings", bool, True)
     tied = config.take("scale_decoder_outputs", bool, tied)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
 from ..modalities.chat.conversation import Conversation
-from ..modalities.chat.placeholders import Repeated
+from ..modalities.chat.placeholders import Repeated, Strided
 from ..nn.architectures.multimodal_lm import MultimodalLM
 from ..nn.connectors.pooled import Pooled
 from ..nn.connectors.projector import Projector
 from ..nn.connectors.qformer import QFormer, Queried
 from ..nn.connectors.resampler import Resampler, resampler_block
 from ..nn.connectors.unshuffled import Unshuffled
+from ..nn.encoders.grid_tower import GridTower
 from ..nn.encoders.layer_features import LayerFeatures
 from ..nn.encoders.patch_tower import PatchTower
 from ..nn.layers.norms import LayerNorm
@@ -36,19 +37,25 @@ def vlm(
 ) -> Spec:
     """The System of a language model, that of ``trunk``, with ``towers`` and their modalities, by name.
 
-    ``connector`` is what is between: linear, mlp, pool, unshuffle, resampler or qformer.
+    ``connector`` is what is between: linear, mlp, pool, unshuffle, resampler or qformer. Raises ConfigError for a tower
+    that it cannot follow.
     """
     if trunk is None or not towers:
         raise ConfigError("vlm joins models that exist: --image MODEL --trunk MODEL --connector mlp")
     if connector not in CONNECTORS:
         raise ConfigError(f"there is no connector {connector!r}{nearest(connector, CONNECTORS)}")
     decoder, read, joined, held = trunk.model.decoder, {}, {}, {}
-    for name, (tower, _) in towers.items():
-        if tower.cls is not PatchTower:
-            raise ConfigError(f"--{name}: expected a tower of patches, found a {tower.cls.__qualname__}")
-        read[name] = Spec(LayerFeatures, tower=tower, layers=[-2])
-        joined[name], rows = CONNECTORS[connector](tower, decoder.trunk.width)
-        held[name] = Spec(Repeated, written=WRITTEN.format(name), token=WRITTEN.format(name), count=rows)
+    for name, (tower, modality) in towers.items():
+        token = WRITTEN.format(name)
+        joined[name], rows = CONNECTORS[connector](_checked(name, tower), decoder.trunk.width)
+        if tower.cls is PatchTower:
+            read[name] = Spec(LayerFeatures, tower=tower, layers=[-2])
+        else:
+            read[name] = tower
+        if isinstance(rows, int):
+            held[name] = Spec(Repeated, written=token, token=token, count=rows)
+        else:
+            held[name] = strided(token, tower, modality)
     language = trunk.model.language
     words = trunk.modalities[language]
     if words.cls is not Conversation:
@@ -67,28 +74,39 @@ def vlm(
     return system(None, network, {**modalities, language: words}, lr=1e-3)
 
 
-def _linear(tower: Spec, width: int) -> tuple[Spec, int]:
+def strided(token: str, tower: Spec, modality: Spec) -> Spec:
+    """The places of a tower of grids: as many as its patches, of which there are more in a longer medium."""
+    patch, sizes = tower.encoder.stem.patch, modality.build().blank().shape[1:-1]
+    across = math.prod(-(-size // side) for size, side in zip(sizes, patch[1:], strict=True))
+    return Spec(Strided, written=token, token=token, stride=patch[0], count=across)
+
+
+def _checked(name: str, tower: Spec) -> Spec:
+    if tower.cls not in (PatchTower, GridTower):
+        raise ConfigError(f"--{name}: expected a tower of patches or grids, found a {tower.cls.__qualname__}")
+    return tower
+
+
+def _linear(tower: Spec, width: int) -> tuple[Spec, int | None]:
     return Spec(Projector, inner=tower.trunk.width, width=width), _places(tower)
 
 
-def _mlp(tower: Spec, width: int) -> tuple[Spec, int]:
+def _mlp(tower: Spec, width: int) -> tuple[Spec, int | None]:
     return Spec(Projector, inner=tower.trunk.width, width=width, depth=2), _places(tower)
 
 
-def _pool(tower: Spec, width: int) -> tuple[Spec, int]:
-    projector, rows = _mlp(tower, width)
-    return Spec(Pooled, grid=_grid(tower), kernel=2, projector=projector), rows // 4
+def _pool(tower: Spec, width: int) -> tuple[Spec, int | None]:
+    grid = _grid(tower, "pool")
+    return Spec(Pooled, grid=grid, kernel=2, projector=_mlp(tower, width)[0]), math.prod(grid) // 4
 
 
-def _unshuffle(tower: Spec, width: int) -> tuple[Spec, int]:
-    inner = 4 * tower.trunk.width
-    projector = Spec(
-        Projector, inner=inner, width=width, depth=2, norm=Spec(LayerNorm, width=inner), hidden=width
-    )
-    return Spec(Unshuffled, grid=_grid(tower), factor=2, projector=projector), _places(tower) // 4
+def _unshuffle(tower: Spec, width: int) -> tuple[Spec, int | None]:
+    grid, inner = _grid(tower, "unshuffle"), 4 * tower.trunk.width
+    projector = Spec(Projector, inner=inner, width=width, depth=2, norm=Spec(LayerNorm, width=inner))
+    return Spec(Unshuffled, grid=grid, factor=2, projector=projector), math.prod(grid) // 4
 
 
-def _resampler(tower: Spec, width: int) -> tuple[Spec, int]:
+def _resampler(tower: Spec, width: int) -> tuple[Spec, int | None]:
     inner = tower.trunk.width
     made = Spec(
         Resampler,
@@ -102,7 +120,7 @@ def _resampler(tower: Spec, width: int) -> tuple[Spec, int]:
     return made, QUERIES
 
 
-def _qformer(tower: Spec, width: int) -> tuple[Spec, int]:
+def _qformer(tower: Spec, width: int) -> tuple[Spec, int | None]:
     inner = tower.trunk.width
     made = Spec(
         QFormer, inner=inner, width=inner, depth=4, heads=_heads(inner), hidden=4 * inner, queries=QUERIES
@@ -110,7 +128,8 @@ def _qformer(tower: Spec, width: int) -> tuple[Spec, int]:
     return Spec(Queried, qformer=made, projector=Spec(Projector, inner=inner, width=width)), QUERIES
 
 
-CONNECTORS: dict[str, Callable[[Spec, int], tuple[Spec, int]]] = {
+#: By name: the connector of a tower to a width, and how many rows it makes of a medium (None: one for each token).
+CONNECTORS: dict[str, Callable[[Spec, int], tuple[Spec, int | None]]] = {
     "linear": _linear,
     "mlp": _mlp,
     "pool": _pool,
@@ -120,12 +139,16 @@ CONNECTORS: dict[str, Callable[[Spec, int], tuple[Spec, int]]] = {
 }
 
 
-def _grid(tower: Spec) -> list[int]:
+def _grid(tower: Spec, connector: str) -> list[int]:
+    if tower.cls is not PatchTower:
+        raise ConfigError(
+            f"--connector {connector} needs pictures of one size: take linear, mlp, resampler or qformer"
+        )
     return list(tower.embedding.positions.grid)
 
 
-def _places(tower: Spec) -> int:
-    return math.prod(_grid(tower))
+def _places(tower: Spec) -> int | None:
+    return math.prod(tower.embedding.positions.grid) if tower.cls is PatchTower else None
 
 
 def _heads(width: int) -> int:

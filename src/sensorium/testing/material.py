@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core import Batch, ConfigError, Modality, Sample, Spec
+from ..core.modality import Composer
 from ..core.system import System
 from ..data.collate import collate
 from ..data.item import Draws, prepare
@@ -52,13 +53,22 @@ class Material:
         items = [prepare(sample, self.modalities, draws=_DRAWS) for sample in samples]
         return collate(items, self.modalities)
 
+    @property
+    def composes(self) -> bool:
+        """Whether a sample is read as one sequence of words, media among them."""
+        return any(isinstance(modality, Composer) for modality in self.modalities.values())
+
     def only(self, name: str) -> list[Sample]:
-        """One sample with nothing but its segments of a modality, or none where there is no such sample."""
+        """One sample with nothing but its segments of a modality, with the words that it is read among if so, or none
+        where there is no such sample.
+        """
+        kept = {name, self.network.language} if self.composes else {name}
         parts = [
-            replace(sample, segments=tuple(s for s in sample.segments if s.modality == name))
+            replace(sample, segments=tuple(s for s in sample.segments if s.modality in kept))
             for sample in self.samples
         ]
-        return [part for part in parts if part.segments][:1]
+        wanted = [part for part in parts if any(s.modality == name for s in part.segments)]
+        return [part for part in wanted if not self.composes or any(s.target for s in part.segments)][:1]
 
     def step(self, batches: Sequence[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and each named loss over micro-batches; gradients are left in the parameters."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..core import ConfigError, Outputs, Spec
-from ..model import load
+from ..model import Model, load
 from ..start import outside
 from ..weights.family import TRANSFORMERS
 from .claims import claim, close
 from .material import Material, Recipe, Samples, ready
+
+
+#: Numbers of a batch, which differ in another one.
+_NUMBERED = ("owner", "preferences.pair")
 
 
 def check_recipe(recipe: Recipe, samples: Samples, *, steps: int = 3) -> None:
@@ -76,8 +81,9 @@ def _check_alone(material: Material) -> None:
     with torch.no_grad():
         whole = _tensors(material.network(material.batch(material.samples)))
         alone = [_tensors(material.network(material.batch([sample]))) for sample in material.samples]
+    held = {id(parameter) for parameter in material.network.parameters()}
     for name, expected in whole.items():
-        if name.endswith("owner") or expected.ndim == 0:
+        if name.endswith(_NUMBERED) or expected.ndim == 0 or id(expected) in held:
             continue
         found = torch.cat([one[name] for one in alone if name in one])
         claim(
@@ -150,12 +156,7 @@ def _check_saving(material: Material) -> None:
     otherwise in memory.
     """
     model = material.model()
-    unread = getattr(model.network, "transcripts", None)  # learnt to be written, and never read
-    given: dict[str, Any] = {
-        name: [s.value for sample in material.samples if (s := sample.content(name)) is not None]
-        for name in material.modalities
-        if name != unread
-    }
+    uses = _uses(material)
     for layout, same in (
         ("sensorium", torch.equal),
         *([(TRANSFORMERS, close)] if material.spec.family else []),
@@ -163,12 +164,36 @@ def _check_saving(material: Material) -> None:
         with TemporaryDirectory() as folder:
             model.save_pretrained(folder, layout=layout)
             again = load(folder, code=outside(material.spec))
-        for name, values in given.items():
+        for name, use in uses.items():
             claim(
-                not values or same(model.embed(**{name: values}), again.embed(**{name: values})),
-                f"embeddings of {name!r} are not the same after save_pretrained and load: save what fit learnt in a "
-                "file of the modality's own name, and keep what is learnt in parameters or persistent buffers",
+                same(use(model), use(again)),
+                f"{name} are not the same after save_pretrained and load: save what fit learnt in a file of the "
+                "modality's own name, and keep what is learnt in parameters or persistent buffers",
             )
+
+
+def _uses(material: Material) -> dict[str, Callable[[Model], Tensor]]:
+    """What a model is used for, by what it gives: the embeddings of each modality that it reads, or how likely a
+    language model finds what was answered.
+    """
+    if material.composes:
+        told = [one for one in material.samples if any(segment.target for segment in one.segments)]
+        return {"log-probabilities": lambda model: torch.cat([model.score(sample) for sample in told])}
+    unread = getattr(material.network, "transcripts", None)  # learnt to be written, and never read
+    given: dict[str, Any] = {
+        name: [s.value for sample in material.samples if (s := sample.content(name)) is not None]
+        for name in material.modalities
+        if name != unread
+    }
+    return {
+        f"embeddings of {name!r}": partial(_embedded, name=name, values=values)
+        for name, values in given.items()
+        if values
+    }
+
+
+def _embedded(model: Model, name: str, values: list[Any]) -> Tensor:
+    return model.embed(**{name: values})
 
 
 def _check_writing(material: Material) -> None:

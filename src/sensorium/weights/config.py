@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Collection, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -117,6 +118,12 @@ class Config:
         """What was given in the fields that are ignored, of this object and its sections, to be written again."""
         inner = {name: section.ignored() for name, section in self._sections.items()}
         return self._ignored | {name: fields for name, fields in inner.items() if fields}
+
+    def without(self, *names: str) -> Config:
+        """The same object as if it did not give these fields, which whoever asks has taken or ignored."""
+        view = copy(self)  # what is taken from it is taken from this
+        view._fields = {name: value for name, value in self._fields.items() if name not in names}
+        return view
 
     def section(self, name: str, replacement: str | None = None) -> Config:
         """The object in a field; one without fields where the file omits it or says null.

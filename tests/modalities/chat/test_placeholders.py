@@ -8,7 +8,7 @@ from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from sensorium.core import ConfigError, Spec
-from sensorium.modalities.chat import MergedGrid, PerPiece, Placeholder, Repeated
+from sensorium.modalities.chat import MergedGrid, PerPiece, Placeholder, Repeated, TileGrid, UnpaddedTiles
 
 GEMMA = {
     "written": "<start_of_image>",
@@ -76,3 +76,29 @@ def test_settings_are_checked(cls, settings, reason):
 
 def test_they_are_built_from_specs():
     assert isinstance(Spec(Repeated, written="<i>", token="<i>").build(), Placeholder)
+
+
+TILES = {"written": "<i>", "token": "<t>", "border": "<b>", "place": "<{row}.{column}>", "whole": "<w>"}
+
+
+def test_tiles_row_by_row_and_the_whole_picture():
+    tiles = TileGrid(count=2, **TILES)
+    assert tiles.expand(torch.zeros(1), None) == ["<b>", "<w>", "<t>", "<t>", "<b>"]
+    found = "".join(tiles.expand(torch.zeros(3), (2, 1)))
+    assert found == "<b><1.1><t><t>\n<b><2.1><t><t>\n\n<b><w><t><t><b>"
+
+
+def test_tiles_without_their_margins():
+    """A picture four times as wide as high, in 2 x 1 tiles of 4 x 4 places: 2 of 4 rows show it, each with an end."""
+    tiles = UnpaddedTiles(written="<i>", token="<t>", grid=[4, 4], side=8, resolutions=[[8, 16], [16, 8]])
+    assert len(tiles.expand(torch.zeros(1), (10, 40))) == 16 + 2 * (8 + 1)
+    assert len(tiles.expand(torch.zeros(1), (40, 10))) == 16 + 8 * (2 + 1)
+    with pytest.raises(ConfigError, match="must give a layout"):
+        tiles.expand(torch.zeros(1), None)
+
+
+def test_settings_of_tiles_are_checked():
+    with pytest.raises(ConfigError, match=r"TileGrid\.count must be at least 1, found 0"):
+        TileGrid(count=0, **TILES)
+    with pytest.raises(ConfigError, match=r"UnpaddedTiles\.grid must be rows and columns, found \[4\]"):
+        UnpaddedTiles(written="<i>", token="<t>", grid=[4], side=8, resolutions=[[8, 16]])

@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from sensorium.core import ConfigError, Spec
+from sensorium.core import ConfigError, DataError, Spec
 from sensorium.core.batch import Batch, Stream
 from sensorium.nn.architectures.multimodal_lm import MultimodalLM
+from sensorium.nn.architectures.same import Same
 from sensorium.nn.connectors.projector import Projector
 from sensorium.nn.decoders.language_model import LanguageModel, PlaceEmbedding, WordEmbedding
 from sensorium.nn.decoders.places import Positions, Sequences
 from sensorium.nn.encoders.tower import Features, Tower
 from sensorium.nn.layers.attention import SelfAttention
 from sensorium.nn.layers.blocks import PreNorm
+from sensorium.nn.layers.experts import Experts
 from sensorium.nn.layers.feed_forward import GatedMLP
 from sensorium.nn.layers.norms import RMSNorm
 from sensorium.nn.layers.rotary import Rotary
@@ -212,9 +214,73 @@ def test_what_is_written_is_what_is_read_again(window: int | None):
     torch.testing.assert_close(state.logits, model.begin(chosen).logits, atol=1e-10, rtol=0)
 
 
+def test_experts_say_where_they_sent_the_tokens_of_each_sample():
+    model = network()
+    assert model(batch(SEQUENCES, SEQUENCES, OWNERS)).routes is None
+    for block in model.decoder.trunk.blocks:
+        block.feed_forward = Experts(width=WIDTH, hidden=8, experts=4, chosen=2).double()
+    found = model(batch(SEQUENCES, SEQUENCES, OWNERS)).routes
+    assert len(found.layers) == 2
+    assert found.owner.tolist() == [row for row, ids in enumerate(SEQUENCES) for _ in ids]
+    assert all(layer.logits.shape == (len(found.owner), 4) for layer in found.layers)
+
+
+def test_modalities_may_share_a_tower_and_a_connector():
+    """Their weights are there once, and rows of both pass through them."""
+    decoder = network().decoder
+    model = MultimodalLM(
+        language="words",
+        decoder=decoder,
+        towers={"picture": Eye(), "clip": Same(of="picture")},
+        connectors={"picture": Projector(inner=INNER, width=WIDTH), "clip": Same(of="picture")},
+        placeholders={"picture": PLACE, "clip": PLACE - 1},
+    ).double()
+    assert [name for name in model.state_dict() if name.startswith("connectors")] == [
+        "connectors.picture.layers.0.weight",
+        "connectors.picture.layers.0.bias",
+    ]
+    seen = stream(torch.randn(2, ROWS, INNER, dtype=torch.float64), [ROWS, 2], [0, 0])
+    torch.testing.assert_close(model.bridge("clip", seen).rows, model.bridge("picture", seen).rows)
+    ids = torch.tensor([[3, *[PLACE] * 6, 4, *[PLACE - 1] * 6, 5]])
+    words = stream(ids, [15], [0], learnt=ids == 5)
+    streams = {"words": words, "picture": seen, "clip": seen}
+    found = model(Batch(streams, ("one",), torch.zeros(1, dtype=torch.long)))
+    assert found.language.rows.shape == (1, WIDTH)
+
+
+def test_places_of_one_token_are_taken_in_the_order_of_the_segments():
+    """Clips between pictures, as if all were of one modality; too few places are an error that names the sample."""
+    eye = {"picture": Eye(), "clip": Same(of="picture")}
+    bridge = {"picture": Projector(inner=INNER, width=WIDTH), "clip": Same(of="picture")}
+    model = MultimodalLM(
+        language="words",
+        decoder=network().decoder,
+        towers=eye,
+        connectors=bridge,
+        placeholders={"picture": PLACE, "clip": PLACE},
+    ).double()
+    values = torch.randn(4, ROWS, INNER, dtype=torch.float64)
+    lengths, owner, order = [4, 2, 3, 1], [0, 0, 0, 1], torch.tensor([0, 1, 2, 0])
+    ids = torch.tensor([[3, *[PLACE] * 4, 4, *[PLACE] * 5, 5], [3, PLACE, 6, *[0] * 9]])
+    words = stream(ids, [12, 3], [0, 1], learnt=(ids == 5) | (ids == 6))
+
+    def rows(**streams: Stream) -> torch.Tensor:
+        two = Batch({"words": words, **streams}, ("one", "two"), torch.zeros(2, dtype=torch.long))
+        return model.splice(two, model.media(two)).rows
+
+    every = replace(stream(values, lengths, owner), order=order)
+    none = every.select(torch.tensor([], dtype=torch.long))
+    mixed = {"picture": every.select(torch.tensor([0, 2])), "clip": every.select(torch.tensor([1, 3]))}
+    torch.testing.assert_close(rows(**mixed), rows(picture=every, clip=none))
+    with pytest.raises(
+        DataError, match=r"key 'one': its words hold 9 places for rows of media .token 30., 2 segments have 7"
+    ):
+        rows(picture=mixed["picture"], clip=none)
+
+
 def test_parts_must_fit():
     decoder = network().decoder
-    eye, bridge = Eye(), Projector(inner=INNER, width=WIDTH)
+    eye = Eye()
     with pytest.raises(ConfigError, match="connector and a placeholder"):
         MultimodalLM(language="words", decoder=decoder, towers={"picture": eye})
     wide = Projector(inner=INNER, width=WIDTH + 1)
@@ -222,9 +288,4 @@ def test_parts_must_fit():
         MultimodalLM(
             language="words", decoder=decoder, towers={"picture": eye}, connectors={"picture": wide},
             placeholders={"picture": 1},
-        )  # fmt: skip
-    with pytest.raises(ConfigError, match="the same placeholder"):
-        MultimodalLM(
-            language="words", decoder=decoder, towers={"picture": eye, "sound": Eye()},
-            connectors={"picture": bridge, "sound": bridge}, placeholders={"picture": 1, "sound": 1},
         )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sensorium.nn.layers.norms import BatchNorm, GroupNorm, HeadNorm, LayerNorm, RMSNorm
+from sensorium.nn.layers.norms import BatchNorm, GroupNorm, HeadNorm, JointRMSNorm, LayerNorm, RMSNorm
 
 CLOSE = {"atol": 1e-12, "rtol": 0.0}
 
@@ -97,3 +97,10 @@ def test_a_batch_without_statistics_uses_the_running_ones(segments: int):
     torch.testing.assert_close(found, norm.eval()(x), **CLOSE)
     assert int(norm.num_batches_tracked) == 0
     assert norm.running_mean.tolist() == [0.5] * 3
+
+
+def test_joint_rms_norm():
+    """All heads of a token have one scale."""
+    norm, x = randomised(JointRMSNorm(width=6, eps=0.1)), numbers(2, 3, 4, 2)
+    root = (x.square().sum((1, 3), keepdim=True) / 6 + 0.1).sqrt()
+    torch.testing.assert_close(norm(x), x / root * norm.weight.view(3, 1, 2), **CLOSE)

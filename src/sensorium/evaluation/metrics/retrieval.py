@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...core.outputs import products
+
 #: Scores closer than this are ties: it is above the rounding of a float32 product of unit vectors.
 TOLERANCE = 1e-6
 
@@ -45,14 +47,14 @@ class Ranks:
 
 
 def ranks(
-    queries: Float[Tensor, "q d"],
-    gallery: Float[Tensor, "g d"],
+    queries: Float[Tensor, "q *n d"],
+    gallery: Float[Tensor, "g *m d"],
     *,
     query_concepts: Int[Tensor, "q"],
     gallery_concepts: Int[Tensor, "g"],
     tile: int = 256,
 ) -> Ranks:
-    """The ranks of the queries by dot product; items of the query's concept are its positives.
+    """The ranks of the queries by dot product (see ``products``); items of the query's concept are its positives.
 
     Memory is ``tile * g``. A score that is not a number counts against the model. Raises ValueError if
     a query has no positive in the gallery.
@@ -71,7 +73,7 @@ def ranks(
 
 
 def nearest(
-    queries: Float[Tensor, "q d"], gallery: Float[Tensor, "g d"], *, k: int, tile: int = 256
+    queries: Float[Tensor, "q *n d"], gallery: Float[Tensor, "g *m d"], *, k: int, tile: int = 256
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """Scores and indices of the ``k`` (or all) gallery items most alike to each query, best first."""
     found = [scores.topk(min(k, len(gallery)), dim=1) for _, scores in _tiles(queries, gallery, tile)]
@@ -91,6 +93,6 @@ def chance_recall(k: int, *, query_concepts: Int[Tensor, "q"], gallery_concepts:
 
 def _tiles(queries: Tensor, gallery: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
     """Scores of ``tile`` queries at a time, with the index of the first."""
-    columns = gallery.float().T
+    columns = gallery.float()
     for start in range(0, len(queries), tile):
-        yield start, queries[start : start + tile].float() @ columns
+        yield start, products(queries[start : start + tile].float(), columns)

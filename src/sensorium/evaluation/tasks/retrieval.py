@@ -155,14 +155,14 @@ def pairs_of(samples: Sequence[Sample], modalities: Iterable[str]) -> dict[tuple
 
 def embedded(
     predictor: Predictor, samples: Sequence[Sample], modality: str, batch_size: int
-) -> Float[Tensor, "samples d"]:
-    """One row per sample; the rows of samples without this modality are zero and never looked at."""
+) -> Float[Tensor, "samples *n d"]:
+    """One row per sample, or several vectors; the rows of samples without this modality are zero and never looked at."""
     segments = [(i, segment) for i, sample in enumerate(samples) if (segment := sample.content(modality))]
     values = [segment.value for _, segment in segments]
     vectors = predictor.embed(batch_size=batch_size, **{modality: values}).detach().float().cpu()
     if not bool(vectors.isfinite().all()):
         raise CheckpointError(f"the model's embeddings of {modality} are not finite: its weights are damaged")
-    rows = torch.zeros(len(samples), vectors.shape[1])
+    rows = torch.zeros(len(samples), *vectors.shape[1:])
     rows[[i for i, _ in segments]] = vectors
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .conversation import Conversation
 from .messages import Message, Part, from_segments, read_messages
-from .placeholders import MergedGrid, PerPiece, Placeholder, Repeated, SpaceTime, TileGrid
+from .placeholders import MergedGrid, Numbered, PerPiece, Placeholder, Repeated, SpaceTime, TileGrid, UnpaddedTiles
 from .template import ChatTemplate
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Conversation",
     "MergedGrid",
     "Message",
+    "Numbered",
     "Part",
     "PerPiece",
     "Placeholder",

@@ -348,8 +348,8 @@ def _conversations(segments: Sequence[Segment], *, apart: bool) -> list[list[Seg
 
 
 def _branched(found: Sequence[Composed], *, share: bool) -> Composed:
-    """Several sequences as branches of one, after all that they have in common, if they ``share`` it. At least one token
-    of each is left.
+    """Several sequences as branches of one, after all that they have in common, if they ``share`` it. At least one
+    token of each is left.
     """
     first = found[0].values
     common = min(len(one.values) for one in found) - 1 if share else 0

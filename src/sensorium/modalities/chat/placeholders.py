@@ -56,6 +56,43 @@ class PerPiece(Placeholder):
 
 
 @final
+class Numbered(Placeholder):
+    """``count`` of ``token`` for each piece of a medium, in a line of its own, after ``before`` with the number of the
+    ``{piece}``: the frames of clips of InternVL.
+    """
+
+    def __init__(self, *, written: str, token: str, count: int, before: str, after: str = "") -> None:
+        _check(written=written, token=token)
+        if count < 1:
+            raise ConfigError(f"Numbered.count must be at least 1, found {count}")
+        self.written, self.token, self.count = written, token, count
+        self.before, self.after = before, after
+
+    def expand(self, values: Tensor, layout: tuple[int, ...] | None) -> list[str]:
+        lines: list[str] = []
+        for piece in range(1, len(values) + 1):
+            line = _framed(self.before.format(piece=piece), [self.token] * self.count, self.after)
+            lines += [*(["\n"] if lines else []), *line]
+        return lines
+
+
+@final
+class Strided(Placeholder):
+    """``count`` of ``token`` for each ``stride`` prepared values along the first axis, or a part of them: encoders whose
+    tokens are patches of a grid as long as the medium.
+    """
+
+    def __init__(self, *, written: str, token: str, stride: int, count: int = 1) -> None:
+        _check(written=written, token=token)
+        if stride < 1 or count < 1:
+            raise ConfigError(f"Strided needs a stride and a count of at least 1, found {stride} and {count}")
+        self.written, self.token, self.stride, self.count = written, token, stride, count
+
+    def expand(self, values: Tensor, layout: tuple[int, ...] | None) -> list[str]:
+        return [self.token] * (-(-len(values) // self.stride) * self.count)
+
+
+@final
 class SpaceTime(Placeholder):
     """One ``token`` for each frame of a clip, and ``places`` more, one for each place of a frame: Video-ChatGPT."""
 
@@ -72,7 +109,9 @@ class SpaceTime(Placeholder):
 
 @final
 class MergedGrid(Placeholder):
-    """One ``token`` for each ``merge`` x ``merge`` patches, whose number is the product of the layout: Qwen-VL."""
+    """One ``token`` for each ``merge`` x ``merge`` patches, in a layout of time, rows and columns (and how long a step of
+    time is): Qwen-VL.
+    """
 
     def __init__(
         self, *, written: str, token: str, merge: int = 2, before: str = "", after: str = ""
@@ -88,7 +127,7 @@ class MergedGrid(Placeholder):
             raise ConfigError(
                 f"{self.written!r} stands for patches in a grid: the modality must give a layout"
             )
-        patches = math.prod(layout)
+        patches = math.prod(layout[:3])
         if patches % self.merge**2:
             raise ConfigError(f"the layout {layout} is not of whole squares of {self.merge} x {self.merge}")
         return _framed(self.before, [self.token] * (patches // self.merge**2), self.after)

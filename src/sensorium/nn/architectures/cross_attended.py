@@ -27,6 +27,7 @@ from ..layers.gated_cross import CrossedBlock, Crossing, Sight
 from ..layers.masks import causal
 from ..layers.packing import packing, ragged_positions
 from .multimodal_lm import MultimodalLM, Spliced
+from .same import Same
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class CrossAttended(MultimodalLM):
         *,
         language: str,
         decoder: LanguageModel,
-        towers: Mapping[str, Tower] | None = None,
-        connectors: Mapping[str, Connector] | None = None,
+        towers: Mapping[str, Tower | Same] | None = None,
+        connectors: Mapping[str, Connector | Same] | None = None,
         placeholders: Mapping[str, int] | None = None,
         reach: int | None = 1,
         end: int | None = None,
@@ -66,6 +67,8 @@ class CrossAttended(MultimodalLM):
             connectors=connectors,
             placeholders=placeholders,
         )
+        if len(set(self.placeholders.values())) < len(self.placeholders):
+            raise ConfigError(f"two modalities have the same placeholder: {self.placeholders}")
         if reach is not None and reach < 1:
             raise ConfigError(f"words must look at the last medium at least, found a reach of {reach}")
         self.reach, self.end = reach, end

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ...core.batch import Batch, Stream
-from ...core.errors import ConfigError, DataError
+from ...core.errors import CapabilityError, ConfigError, DataError
 from ...core.outputs import Outputs, Preference, Routes, WordPrediction
 from ..connectors.connector import Connector, Rows
 from ..decoders.language_model import LanguageModel
@@ -28,6 +28,7 @@ from ..layers.experts import routes
 from ..layers.masks import Mask, causal, sequences
 from ..layers.packing import Packing, dense, packing, ragged_positions
 from .network import Network
+from .same import Held, Same
 
 #: How much more padding than tokens makes it worth to look at each sequence by itself.
 _RAGGED = 1.25
@@ -44,7 +45,8 @@ class Spliced:
 
 class MultimodalLM(Network):
     """``decoder`` reads and writes the words of the modality ``language``. Every other modality has a tower, a
-    connector, and in ``placeholders`` the id of the token that holds the place of each of its rows.
+    connector, and in ``placeholders`` the id of the token that holds the place of each of its rows. A part may be that
+    of another modality, ``Same``; with one id for several, places are taken in the order of the sample's segments.
 
     ``visibility`` says who sees whom (by default every token all before it), ``positions`` where tokens stand (by
     default they are counted). Without towers it is a language model. Raises ConfigError for parts that do not fit.
@@ -57,8 +59,8 @@ class MultimodalLM(Network):
         *,
         language: str,
         decoder: LanguageModel,
-        towers: Mapping[str, Tower] | None = None,
-        connectors: Mapping[str, Connector] | None = None,
+        towers: Mapping[str, Tower | Same] | None = None,
+        connectors: Mapping[str, Connector | Same] | None = None,
         placeholders: Mapping[str, int] | None = None,
         visibility: Visibility | None = None,
         positions: Positions | None = None,
@@ -71,15 +73,15 @@ class MultimodalLM(Network):
                 f"{sorted(towers)}, connectors {sorted(connectors)}, placeholders {sorted(placeholders)}"
             )
         wanted = self._media_width(decoder)
-        for name, connector in connectors.items():
+        read, joined = Held(towers), Held(connectors)
+        for name, connector in joined.own.items():
             if connector.width != wanted:
                 raise ConfigError(
                     f"the {name} connector gives rows of width {connector.width}, the words have {wanted}"
                 )
-        if len(set(placeholders.values())) < len(placeholders):
-            raise ConfigError(f"two modalities have the same placeholder: {dict(placeholders)}")
         self.language, self.decoder = language, decoder
-        self.towers, self.connectors = nn.ModuleDict(towers), nn.ModuleDict(connectors)
+        self.towers, self.connectors = nn.ModuleDict(read.own), nn.ModuleDict(joined.own)
+        self._whose_tower, self._whose_connector = read.whose, joined.whose
         self.placeholders = dict(placeholders)
         self.visibility, self.positions = visibility, positions
 
@@ -91,27 +93,9 @@ class MultimodalLM(Network):
         known = found.sequences
         with routes() as layers:
             features = self.features(found)
-        if known.learnt is None:
-            raise ConfigError(
-                f"the words of this batch do not say what is learnt: {self.language} needs a Composer"
-            )
-        learnt = known.learnt & (torch.arange(known.ids.shape[1], device=known.ids.device) > 0)
+        learnt = self._learnt(known) & (torch.arange(known.ids.shape[1], device=known.ids.device) > 0)
         predict = _rows_of(known).gather(1, before(known))[learnt]
-        owner = known.owner[:, None].expand(known.ids.shape)[learnt]
-        words = WordPrediction(
-            rows=features[predict],
-            table=self.decoder.table,
-            bias=self.decoder.bias,
-            target=known.ids[learnt],
-            owner=owner,
-            weight=torch.ones_like(owner, dtype=features.dtype),
-            scale=self.decoder.scale,
-            softcap=self.decoder.softcap,
-        )
-        preferences = None
-        if known.rivals is not None:
-            rivals = known.rivals[learnt]
-            preferences = Preference(words, rivals.div(2, rounding_mode="floor"), rivals % 2 == 1)
+        words, preferences = self._predicted(known, learnt, features[predict])
         owner = known.owner[:, None].expand(known.ids.shape)[known.real]
         return Outputs(
             language=words,
@@ -119,23 +103,35 @@ class MultimodalLM(Network):
             routes=Routes(tuple(layers), owner) if layers else None,
         )
 
+    def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
+        raise CapabilityError(
+            "the encoders of a language model have no space in common: it has no embeddings"
+        )
+
     def media(self, batch: Batch) -> dict[str, Rows]:
         """The rows of every modality but words."""
-        return {name: self.bridge(name, batch.streams[name]) for name in self.towers}
+        return {name: self.bridge(name, batch.streams[name]) for name in self.placeholders}
+
+    def read(self, name: str, stream: Stream) -> Features:
+        """Token features and a pooled vector of all segments of one modality; CapabilityError without its tower."""
+        return super().read(self._whose_tower.get(name, name), stream)
 
     def bridge(self, name: str, stream: Stream) -> Rows:
         """The rows of the segments of one modality, one after the other."""
-        features: Features = self.read(name, stream)
+        features = self.read(name, stream)
+        connector = self.connectors[self._whose_connector[name]]
         if stream.asked is None:
-            return self.connectors[name](features, stream.layout)
+            return connector(features, stream.layout)
         real = stream.asked >= 0
-        return self.connectors[name](features, stream.layout, stream.asked, real.sum(1))
+        return connector(features, stream.layout, stream.asked, real.sum(1))
 
     def splice(self, batch: Batch, media: Mapping[str, Rows]) -> Spliced:
         """The words of a batch with ``media`` in their places. Raises DataError naming the sample that holds more or
         fewer places than there are rows.
         """
         stream, known = batch.streams[self.language], self._sequences(batch)
+        if len(set(self.placeholders.values())) < len(self.placeholders):
+            known = replace(known, media=self._divided(known, batch, media))
         kinds, place = known.media, packing(known.real)
         # A placeholder may lie beyond the table: any row will do.
         rows = self.decoder.embedding(place.pack(stream.values.masked_fill(kinds > 0, 0)))
@@ -223,6 +219,31 @@ class MultimodalLM(Network):
             rivals=None if stream.branch is None else stream.rivals(),
         )
 
+    def _divided(self, known: Sequences, batch: Batch, media: Mapping[str, Rows]) -> Int[Tensor, "b t"]:
+        """Whose each place is, where several modalities have one placeholder. Raises DataError naming the sample that
+        holds more or fewer places than there are rows.
+        """
+        kinds, owners = known.media.clone(), known.owner.tolist()
+        segments: dict[
+            tuple[int, int], list[tuple[int, int, int]]
+        ] = {}  # of a sample and a token, in their order
+        for kind, (name, token) in enumerate(self.placeholders.items(), 1):
+            one, lengths = batch.streams[name], media[name].lengths.tolist()
+            for owner, order, length in zip(one.owner.tolist(), one.order.tolist(), lengths, strict=True):
+                segments.setdefault((owner, token), []).append((order, kind, length))
+        for (owner, token), found in segments.items():
+            whose = torch.tensor([kind for _, kind, length in sorted(found) for _ in range(length)])
+            for row in (row for row, one in enumerate(owners) if one == owner):
+                places = (known.real[row] & (known.ids[row] == token)).nonzero()[:, 0]
+                if len(places) != len(whose):
+                    raise DataError(
+                        f"its words hold {len(places)} places for rows of media (token {token}), {len(found)} segments "
+                        f"have {len(whose)}",
+                        key=batch.keys[owner],
+                    )
+                kinds[row, places] = whose.to(kinds)
+        return kinds
+
     def _caches(self, found: Spliced, room: int) -> Sequence[KVCache]:
         """Empty ones for all blocks."""
         return self.decoder.trunk.caches(found.packing.length + room)
@@ -234,6 +255,35 @@ class MultimodalLM(Network):
             raise DataError(
                 f"the model has {context} places: a prompt of {longest} tokens with {room} to be written does not fit"
             )
+
+    def _learnt(self, known: Sequences) -> Bool[Tensor, "b t"]:
+        if known.learnt is None:
+            raise ConfigError(
+                f"the words of this batch do not say what is learnt: {self.language} needs a Composer"
+            )
+        return known.learnt
+
+    def _predicted(
+        self, known: Sequences, learnt: Bool[Tensor, "b t"], rows: Float[Tensor, "m d"]
+    ) -> tuple[WordPrediction, Preference | None]:
+        """What is predicted of the tokens that are ``learnt``, each from one of ``rows``; of answers that are compared,
+        with which.
+        """
+        owner = known.owner[:, None].expand(known.ids.shape)[learnt]
+        words = WordPrediction(
+            rows=rows,
+            table=self.decoder.table,
+            bias=self.decoder.bias,
+            target=known.ids[learnt],
+            owner=owner,
+            weight=torch.ones_like(owner, dtype=rows.dtype),
+            scale=self.decoder.scale,
+            softcap=self.decoder.softcap,
+        )
+        if known.rivals is None:
+            return words, None
+        rivals = known.rivals[learnt]
+        return words, Preference(words, rivals.div(2, rounding_mode="floor"), rivals % 2 == 1)
 
     def _mask(self, known: Sequences) -> Mask:
         mask = causal() if self.visibility is None else self.visibility(known)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...core.batch import Batch
 from ...core.errors import DataError
-from ...core.outputs import Outputs, WordPrediction
+from ...core.outputs import Outputs
 from ..connectors.connector import Connector, Rows
 from ..decoders.places import apart
 from ..decoders.seq2seq import Seq2Seq
@@ -56,26 +56,14 @@ class MultimodalSeq2Seq(MultimodalLM):
             return Outputs()
         found = self.splice(batch, self.media(batch))
         known = found.sequences
-        assert known.learnt is not None
-        row, begin, lengths = _answers(known.learnt)
-        owners = known.owner[row]
+        learnt = self._learnt(known)
+        row, begin, lengths = _answers(learnt)
         if not bool(begin.all()):
-            key = batch.keys[int(owners[begin == 0][0])]
+            key = batch.keys[int(known.owner[row[begin == 0][0]])]
             raise DataError("its answer has nothing before it that could be read", key=key)
-        target = known.ids[known.learnt]
-        features = self._written(found, row, begin, target, lengths)
-        owner = owners.repeat_interleave(lengths)
-        return Outputs(
-            language=WordPrediction(
-                rows=features,
-                table=self.decoder.table,
-                bias=self.decoder.bias,
-                target=target,
-                owner=owner,
-                weight=torch.ones_like(owner, dtype=features.dtype),
-                scale=self.decoder.scale,
-            )
-        )
+        features = self._written(found, row, begin, known.ids[learnt], lengths)
+        words, preferences = self._predicted(known, learnt, features)
+        return Outputs(language=words, preferences=preferences)
 
     def splice(self, batch: Batch, media: Mapping[str, Rows]) -> Spliced:
         """As that of ``MultimodalLM``, with each branch as a sequence of its own."""

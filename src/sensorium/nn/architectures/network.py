@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...core.batch import Batch, Stream
 from ...core.errors import CapabilityError
 from ...core.outputs import Embedding, Outputs, Restoration
-from ..encoders.tower import Features, Tower
+from ..encoders.tower import Features, LaidTower, Tower
 
 
 class Network(nn.Module, abc.ABC):
@@ -44,7 +44,9 @@ class Network(nn.Module, abc.ABC):
             raise CapabilityError(
                 f"this network has no tower that reads {name}, only {', '.join(self.towers)}"
             )
-        return cast(Tower, self.towers[name])(stream.values, stream.lengths)
+        tower = cast(Tower, self.towers[name])
+        laid = (stream.layout,) if isinstance(tower, LaidTower) else ()
+        return tower(stream.values, stream.lengths, *laid)
 
     def embed(self, name: str, stream: Stream) -> Float[Tensor, "n e"]:
         """Unit-length vectors of all segments of one modality."""

@@ -1,13 +1,12 @@
 """Texts and segments of another modality, compared and matched by one Q-Former that reads both.
 
-Legend: n segments, q queries, k texts, e width of the common space.
+Legend: n segments, q queries, e width of the common space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -68,8 +67,8 @@ class QueriedRetrieval(Network):
         return Features(rows, stream.lengths, self.first(rows, stream.lengths))
 
     def embed(self, name: str, stream: Stream) -> Float[Tensor, "n *q e"]:
-        """Unit-length vectors: one for each text, of a segment one for each query. What is nearest to any of them is
-        near to the segment (see ``similarity``).
+        """Unit-length vectors: one for each text, of a segment one for each query. What is near to any of them is
+        near to the segment (see ``products``).
         """
         found = self.read(name, stream)
         rows = found.pooled if name == self.language else self.qformer(found)
@@ -79,9 +78,3 @@ class QueriedRetrieval(Network):
         """Logits of each segment and the text at the same place: that the text does not fit, and that it does."""
         queries = self.qformer(self.read(name, segments), texts.values, texts.lengths)
         return self.head(queries).mean(1)
-
-
-def similarity(segments: Float[Tensor, "n *q e"], texts: Float[Tensor, "k e"]) -> Float[Tensor, "n k"]:
-    """Cosines of unit vectors; of a segment with several, the largest."""
-    found = segments @ texts.T
-    return found if found.ndim == 2 else torch.amax(found, 1)

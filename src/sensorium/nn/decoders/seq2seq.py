@@ -1,12 +1,14 @@
 """The encoder-decoder language model: one stack reads what is given, another writes and looks at what was read.
 
-Legend: b sequences, s tokens read of the longest, t tokens written of the longest, m and k packed rows of both, d width.
+Legend: b sequences, s tokens of the longest that is read, t of the longest that is written, k and m packed rows of
+both, d width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -133,13 +135,13 @@ class Seq2Seq(LanguageModel):
         writes: int = 1,
         room: int | None = None,
     ) -> list[Memory]:
-        """What the reader makes of rows, for each block of the writer, which is then given ``writes`` tokens at once or,
-        with ``room``, so many one after the other.
+        """What the reader makes of rows, for each block of the writer. That is then given ``writes`` tokens at once, or
+        with ``room`` one after the other.
         """
         read = packing.pad(self.reader(x, packing, real))
         keeps = room is not None
         return [
-            Memory(block.cross.context(read), real, writes, room=room or 0, keeps=keeps)
+            Memory(cast(CrossBlock, block).cross.context(read), real, writes, room=room or 0, keeps=keeps)
             for block in self.trunk.blocks
         ]
 

@@ -39,6 +39,15 @@ class Tower(nn.Module, abc.ABC):
     def forward(self, values: Tensor, lengths: Int[Tensor, "n"]) -> Features: ...
 
 
+class LaidTower(Tower):
+    """A tower that needs to know how the pieces of a segment lie: see ``Stream.layout``; None where there are none."""
+
+    @abc.abstractmethod
+    def forward(
+        self, values: Tensor, lengths: Int[Tensor, "n"], layout: Int[Tensor, "n k"] | None = None
+    ) -> Features: ...
+
+
 def check_one_size(values: Shaped[Tensor, "n t ..."], lengths: Int[Tensor, "n"]) -> None:
     """Raise ConfigError for segments that are filled up, where what fills them would be read like the rest."""
     if bool((lengths != values.shape[1]).any()):

@@ -24,7 +24,7 @@ def pays(
     """Whether the blocks of this mask are worth making: a large one given as data, on a GPU, without dropout."""
     return (
         q_bhte.is_cuda
-        and not (mask.rule is None and mask.parts is None and mask.near is None)
+        and any(one is not None for one in (mask.rule, mask.also, mask.parts, mask.near))
         and dropout == 0
         and q_bhte.shape[2] * k_bgse.shape[2] >= SMALLEST
     )

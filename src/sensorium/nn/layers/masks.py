@@ -64,13 +64,24 @@ class Rule:
             self.device,
         )
 
+    def __or__(self, other: Rule) -> Rule:
+        """What either allows."""
+        return Rule(
+            lambda b, q, k: self.allows(b, q, k) | other.allows(b, q, k),
+            max(self.sequences, other.sequences),
+            self.queries,
+            self.keys,
+            self.device,
+        )
+
 
 @dataclass(frozen=True)
 class Mask:
     """What an attention layer needs to know of its tokens.
 
     ``rule``: who may look at whom (None: all at all); if ``causal``, only at what is not later besides; with ``near``,
-    only at what is less than that many places away. ``parts`` are the lengths of sequences that stand one after the
+    only at what is less than that many places away. ``also``: who may look at whom besides, whatever else holds.
+    ``parts`` are the lengths of sequences that stand one after the
     other in one and do not see each other. ``bias`` is added to the products of all layers. ``places`` are those of
     the queries among the keys; by default, they are the last. ``positions`` are what turns queries and keys; by
     default, the same as their places. ``grid`` is the shape of the grid that the tokens lie on, for what depends on
@@ -84,6 +95,7 @@ class Mask:
     grid: tuple[int, ...] | None = None
     places: Int[Tensor, "b q"] | None = None
     near: int | None = None
+    also: Rule | None = None
     parts: tuple[int, ...] | None = None
     _joined: dict[tuple[int, int], Rule | None] = field(default_factory=dict, repr=False)
     _within: dict[int, Mask] = field(default_factory=dict, repr=False)
@@ -131,9 +143,12 @@ class Mask:
                 torch.tensor(self.parts, device=device)
             )
             rules.append(Rule(lambda b, q, k: part[q] == part[k], *sizes))
-        if self.causal and (rules or self.places is not None):
+        if self.causal and (rules or self.places is not None or self.also is not None):
             rules.append(Rule(lambda b, q, k: k <= at[_one(at, b), q], *sizes))
-        return reduce(Rule.__and__, rules) if rules else None
+        if not rules:
+            return None
+        whole = reduce(Rule.__and__, rules)
+        return whole if self.also is None else whole | self.also
 
     def dense(
         self, queries: int, keys: int, like: Tensor, bias: Float[Tensor, "*b h q k"] | None = None
