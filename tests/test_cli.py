@@ -19,7 +19,7 @@ FROZEN = {
     "train": "RECIPE [OVERRIDES] --data --out [--validation] [--epochs] [--steps] [--minutes] [--processes] "
     "[--device] [--image] [--text] [--audio] [--video] [--series] [--trunk] [--connector] [--learn] [--teacher] [--lock]",
     "inspect": "DATA [--decode] [--split] [--recipe] [--model] [--show] [--json-out]",
-    "evaluate": "RUN --data [--split] [--limit] [--template] [--code] [--device]",
+    "evaluate": "RUN --data [--split] [--limit] [--template] [--shots] [--code] [--device]",
     "embed": "RUN --data --out [--modality] [--split] [--batch-size] [--code] [--device]",
     "ask": "RUN [QUESTION] [--image] [--audio] [--video] [--series] [--media] [--tokens] [--temperature] "
     "[--seed] [--code] [--device]",
@@ -147,13 +147,13 @@ TRAIN = "--data texts.jsonl --out r --steps 1"
         ("world --out .", "expected an empty folder or a finished world"),
         ("train dual --data texts.jsonl --out r --steps 1", "dual needs two towers or more"),
         (f"train dual {TRAIN} --image nothing --text nothing", "nothing holds no model"),
-        (f"train clip:tiny {TRAIN} --image nothing", "only dual takes --image"),
+        (f"train clip:tiny {TRAIN} --image nothing", "only dual and vlm take --image"),
         (f"train unified:tiny {TRAIN} --lock ^towers.smell", "smell"),
         ("convert nothing o", "nothing holds no model"),
         ("convert file o", "file holds no model"),
         (
             "convert nothing o --to onnx",
-            "there is no layout 'onnx' (one of: open_clip, sensorium, transformers)",
+            "there is no layout 'onnx' (one of: open_clip, open_flamingo, sensorium, transformers)",
         ),
         ("convert nothing o --to open-clip", "did you mean 'open_clip'?"),
         ("convert nothing .", "expected a folder that is empty or not there yet"),

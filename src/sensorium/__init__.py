@@ -22,7 +22,10 @@ if TYPE_CHECKING:
         Stream,
     )
     from .core.system import System
+    from .generation.settings import Decoding
     from .model import Model, load
+    from .providers import Remote
+    from .speaking import Session
 
     __version__: str
 
@@ -32,10 +35,13 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "Decoding",
     "Modality",
     "Model",
+    "Remote",
     "Sample",
     "Segment",
+    "Session",
     "Spec",
     "Stream",
     "System",
@@ -44,7 +50,14 @@ __all__ = [
 ]
 
 #: Where the names live that are not in ``sensorium.core``.
-_ELSEWHERE = {"System": ".core.system", "Model": ".model", "load": ".model"}
+_ELSEWHERE = {
+    "Decoding": ".generation.settings",
+    "Model": ".model",
+    "Remote": ".providers",
+    "Session": ".speaking",
+    "System": ".core.system",
+    "load": ".model",
+}
 
 
 def __getattr__(name: str) -> Any:

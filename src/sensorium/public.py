@@ -100,6 +100,7 @@ def save_public(
     family = find.family(spec.family, layout)
     if (directory / _OWN).is_file():
         raise ConfigError(f"{directory} holds a model in our own layout, which load prefers: choose another")
+    files = public_files(family, spec)
     public = family.keys(spec).save(
         {name: tensor.detach().cpu() for name, tensor in saved_tensors(network).items()}
     )
@@ -107,7 +108,7 @@ def save_public(
     for modality in modalities.values():
         modality.publish(directory)
     write_tensors(directory, public, name=next(iter(family.weights_files), SAFETENSORS))
-    write_files(directory, public_files(family, spec))
+    write_files(directory, files)
 
 
 def public_files(family: Family, spec: Spec) -> dict[str, Any]:

@@ -96,3 +96,17 @@ def test_limits():
             MergedPatches(**settings)
     with pytest.raises(ConfigError, match="sampling or fill"):
         Video(sampling=Evenly(), fill=True)
+
+
+def test_a_step_of_time():
+    """Two frames at three a second, in nanoseconds, rounded up; a picture has none."""
+    step = MergedPatches(**SETTINGS, timed=True)
+    assert step.clip_layout(4, 40, 40, 3.0) == (
+        *MergedPatches(**SETTINGS).clip_layout(4, 40, 40),
+        666_666_667,
+    )
+    assert step.clip_layout(4, 40, 40)[3] == 2_000_000_000
+    assert len(step.layout(40, 40)) == 3
+    video = Video(mean=None, geometry=step, sampling=Paced(rate=2.0))
+    clip = video.read((np.zeros((12, 40, 40, 3), np.uint8), 3.0))
+    assert video.layout(clip) == step.clip_layout(8, 40, 40, 2.0)

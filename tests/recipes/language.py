@@ -77,6 +77,7 @@ def greedy(network: Any, batch: Batch, count: int, ends: Sequence[int] = ()) -> 
 def reread(network: Any, batch: Batch, count: int) -> list[list[int]]:
     """The same without a cache: everything is read again for each token."""
     found: list[list[int]] = [[] for _ in range(len(batch))]
+    prompts = batch.streams["text"].lengths[:, None]
     for _ in range(count):
         words = batch.streams["text"]
         new = network.begin(batch).logits.argmax(1)
@@ -84,7 +85,8 @@ def reread(network: Any, batch: Batch, count: int) -> list[list[int]]:
         ids[torch.arange(len(ids)), words.lengths] = new
         for row, token in zip(found, new.tolist(), strict=True):
             row.append(token)
-        longer = stream(ids, words.lengths + 1, words.owner)
+        answers = torch.arange(ids.shape[1]) >= prompts  # which some read otherwise than prompts
+        longer = stream(ids, words.lengths + 1, words.owner, learnt=answers)
         batch = Batch({**batch.streams, "text": longer}, batch.keys, batch.concept)
     return found
 

@@ -7,22 +7,35 @@ from pathlib import Path
 import pytest
 import torch
 from recipes.language import alone, checked, greedy, real, reread, same_logits, sequences, unscaled
-from recipes.parity import INITIALISATIONS, close
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from recipes.parity import INITIALISATIONS, close, edited, reference
+from recipes.pictured import message, picture, read_alike, tokenizer
+from transformers import (
+    AutoProcessor,
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
-from sensorium.core import DataError
+from sensorium.core import CapabilityError, DataError
 from sensorium.core.batch import Batch
+from sensorium.public import read_public, save_public
+from sensorium.recipes import llava
+from sensorium.recipes._llava import IMAGE
+from sensorium.weights.family import Folder
 
 PLACE = 98
 
 
-def config(**changes) -> LlavaConfig:
+def config(vision_config: dict | None = None, place: int = PLACE, words: int = 99, **changes) -> LlavaConfig:
     """A tiny one with 16 patches a picture."""
     vision = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-                              image_size=32, patch_size=8)  # fmt: skip
+                              image_size=32, patch_size=8, **(vision_config or {}))  # fmt: skip
     text = LlamaConfig(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                       num_key_value_heads=2, vocab_size=99)  # fmt: skip
-    return LlavaConfig(vision_config=vision, text_config=text, image_token_index=PLACE, **changes)
+                       num_key_value_heads=2, vocab_size=words)  # fmt: skip
+    return LlavaConfig(vision_config=vision, text_config=text, image_token_index=place, **changes)
 
 
 def batch(rows: int = 16) -> tuple[torch.Tensor, Batch]:
@@ -111,5 +124,40 @@ def test_places_and_pictures_must_agree(tmp_path: Path):
     unscaled(ours, "image")
     _, given = batch()
     given.streams["text"].values[1, 1] = 5
-    with pytest.raises(DataError, match="hold 15 places for rows of image .token 98., 1 segments have 16"):
+    with pytest.raises(DataError, match=r"hold 15 places for rows of image .token 98., 1 segments have 16"):
         ours(given)
+
+
+def test_a_conversation(tmp_path: Path):
+    """The ids, pixels and logits of the reference, and its processor from what we write."""
+    words = tokenizer(IMAGE)
+    prepares = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(prepares, words, 8, "default", llava.TEMPLATE, num_additional_image_tokens=1)
+    made = config(
+        vision_config={"vocab_size": 77}, place=words.convert_tokens_to_ids(IMAGE), words=len(words)
+    )
+    messages = [
+        message("user", picture(50, 91), picture(32, 40, 1), "What is this?"),
+        message("assistant", "Nothing."),
+        message("user", "And this?", picture(90, 40, 2)),
+    ]
+    theirs = reference(LlavaForConditionalGeneration, made, "random")
+    found, given, theirs_given = read_alike(theirs, processor, messages, tmp_path / "theirs")
+    pixels = found.network.towers["image"].tower.embedding.values(given.streams["image"].values)
+    expected = theirs_given["pixel_values"].double().movedim(1, -1)
+    torch.testing.assert_close(pixels, expected, atol=1e-6, rtol=0)
+    (tmp_path / "ours").mkdir()
+    save_public(tmp_path / "ours", found.spec, found.network, found.modalities, "transformers")
+    again = AutoProcessor.from_pretrained(tmp_path / "ours", backend="pil")
+    rendered = again.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    pictures = [part["image"] for one in messages for part in one["content"] if part["type"] == "image"]
+    ids = again(text=rendered, images=pictures, add_special_tokens=False, return_tensors="pt").input_ids
+    assert ids.tolist() == given.streams["text"].values.tolist()
+
+
+def test_a_tower_without_a_class_token_gives_all_patches(tmp_path: Path):
+    """Of which 'default' would leave out the first."""
+    config().save_pretrained(tmp_path)
+    edited(tmp_path, vision_config={"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8})
+    with pytest.raises(CapabilityError, match="'default' leaves out the first patch"):
+        read_public(Folder(tmp_path))

@@ -5,15 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from recipes.language import checked, real, same_logits, sequences, unscaled
-from recipes.parity import INITIALISATIONS, settings
-from recipes.pictured import written_alike
+from recipes.parity import INITIALISATIONS, reference, settings
+from recipes.pictured import message, picture, tokenizer, written_alike
+from recipes.trunks import refused
 from torch import Tensor
-from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    SiglipImageProcessorPil,
+)
 
+from sensorium.core import ConfigError, Sample, Segment
 from sensorium.core.batch import Batch
+from sensorium.data.collate import collate
+from sensorium.data.item import prepare
+from sensorium.public import open_public, save_public
+from sensorium.recipes import paligemma
+from sensorium.speaking import conversation
 
 PLACE = 98
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -81,8 +95,9 @@ def test_parity(initialisation: str, variant: str, tmp_path: Path):
             token_type_ids=words.learnt.long(),
         )
         same_logits(given, ours, expected.logits)
-    a,b=settings(again.config),settings(theirs.config)
-    print([(k,v,b['text_config'].get(k)) for k,v in a['text_config'].items() if v!=b['text_config'].get(k)], b['text_config'].keys()-a['text_config'].keys())
+    found, expected = settings(again.config), settings(theirs.config)
+    found["text_config"] = {name: found["text_config"][name] for name in expected["text_config"]}
+    assert found == expected
 
 
 @pytest.mark.parametrize("variant", ["1", "2"])
@@ -100,3 +115,62 @@ def test_writing(variant: str, tmp_path: Path):
         return found
 
     written_alike(theirs, ours, given, media, 64)
+
+
+@torch.no_grad()
+def test_a_question(tmp_path: Path):
+    """The same tokens, pixels and logits as with a processor of transformers, with and without an answer."""
+    words = tokenizer(paligemma.IMAGE)
+    prepares = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    prepares.image_seq_length = 16
+    processor = PaliGemmaProcessor(prepares, words)
+    place = words.convert_tokens_to_ids(paligemma.IMAGE)
+    theirs = reference(
+        PaliGemmaForConditionalGeneration, config(vocabulary=len(words), place=place), "random"
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    processor.save_pretrained(tmp_path / "theirs")
+    opened = open_public(tmp_path / "theirs")
+    network = opened.network.double()
+    pictures = [picture(50, 91), picture(20, 20, 1)]
+
+    def given(**more: Any) -> dict[str, Tensor]:
+        found = processor(text="<image><image>What is this?", images=[pictures], **more)
+        names = ("input_ids", "token_type_ids")
+        pixels = torch.from_numpy(np.stack(found["pixel_values"])).double()
+        return {name: torch.tensor(found[name]) for name in names} | {"pixel_values": pixels}
+
+    asked = message("user", *pictures, "What is this?")
+    item = conversation([asked], opened.modalities, opened.modalities["text"])
+    batch, expected = collate([item], opened.modalities), given()
+    assert batch.streams["text"].values.tolist() == expected["input_ids"].tolist()
+    pixels = network.towers["image"].embedding.values(batch.streams["image"].values).double()
+    torch.testing.assert_close(pixels, expected["pixel_values"].movedim(1, -1), atol=1e-6, rtol=0)
+    found = network.begin(batch).logits
+    torch.testing.assert_close(found, theirs(**expected).logits[:, -1], atol=1e-5, rtol=0)
+
+    said = [Segment("image", np.asarray(one)) for one in pictures]
+    said += [Segment("text", "What is this?"), Segment("text", "Two stars.", target=True)]
+    batch = collate([prepare(Sample(tuple(said)), opened.modalities)], opened.modalities)
+    expected = given(suffix=["Two stars."])
+    assert batch.streams["text"].values.tolist() == expected["input_ids"].tolist()
+    assert batch.streams["text"].learnt.long().tolist() == expected["token_type_ids"].tolist()
+    logits = theirs(**expected).logits[:, :-1][batch.streams["text"].learnt[:, 1:]]
+    torch.testing.assert_close(network(batch).language.logits, logits, atol=1e-5, rtol=0)
+
+    save(tmp_path / "ours", opened)
+
+
+def save(folder: Path, opened: Any) -> None:
+    """What is written is a whole checkpoint for others: the model and its processor."""
+    folder.mkdir()
+    save_public(folder, opened.spec, opened.network, opened.modalities, "transformers")
+    again = AutoProcessor.from_pretrained(folder, backend="pil")
+    assert type(again) is PaliGemmaProcessor
+    assert again.image_seq_length == 16
+    PaliGemmaForConditionalGeneration.from_pretrained(folder)
+
+
+def test_a_projector_to_another_width(tmp_path: Path):
+    refused(config(), tmp_path, "projection_dim: expected the width of the words, 32, found 48", ConfigError,
+            projection_dim=48)  # fmt: skip

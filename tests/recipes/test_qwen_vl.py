@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from recipes.language import checked, real, same_logits, sequences, stream
-from recipes.parity import INITIALISATIONS, edited, reference, respelled, settings
+from recipes.language import alone, checked, real, same_logits, sequences, stream
+from recipes.parity import INITIALISATIONS, edited, reference, settings, written
 from recipes.pictured import message, picture, read_alike, tokenizer, written_alike
+from safetensors import safe_open
 from torch import Tensor
 from transformers import (
-    AutoProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    Qwen2VLProcessor,
 )
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.models.qwen2_vl import modeling_qwen2_vl
 
 from sensorium.core import CapabilityError, ConfigError
 from sensorium.core.batch import Batch
-from sensorium.public import open_network, public_files, read_public, save_public
-from sensorium.recipes import _qwen_vl, qwen2_5_vl
+from sensorium.data.collate import collate
+from sensorium.objectives import NextToken
+from sensorium.public import open_network, open_public, public_files, read_public, save_public
+from sensorium.recipes import _qwen_vl, find
+from sensorium.recipes._qwen_vl import IMAGE, VIDEO
+from sensorium.speaking import conversation
 from sensorium.weights.family import Folder
+from sensorium.weights.write import write_tensors
 
 STILL, MOVING = 98, 97
 MODELS: dict[str, Any] = {
@@ -54,7 +63,7 @@ def _turned_without_rounding(monkeypatch: pytest.MonkeyPatch):
 
 def config(kind: str, vocabulary: int = 99, still: int = STILL, moving: int = MOVING, **changes: Any) -> Any:
     """A tiny one; windows are of 2 x 2 squares."""
-    vision = {"depth": 3, "num_heads": 4, "patch_size": PATCH, "spatial_merge_size": MERGE,
+    vision: dict[str, Any] = {"depth": 3, "num_heads": 4, "patch_size": PATCH, "spatial_merge_size": MERGE,
               "temporal_patch_size": FRAMES, "in_channels": 3}  # fmt: skip
     if kind == "qwen2_vl":
         vision |= {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}
@@ -79,12 +88,10 @@ SECONDS = [1.5, 0.4]
 
 
 def batch(timed: bool = False) -> Batch:
-    """Two pictures and a clip in the first sequence, a picture in the second, words in the third, a clip in the last."""
-    generator = torch.Generator().manual_seed(3)
+    """Two pictures and a clip in the first sequence, a picture in the second, words in the third, then a clip."""
+    generator = torch.Generator().manual_seed(5)
     ids = torch.randint(3, 96, (4, 60), generator=generator)
-    rows = {
-        name: [t * r * c // MERGE**2 for t, r, c in sizes] for name, sizes in SIZES.items()
-    }
+    rows = {name: [t * r * c // MERGE**2 for t, r, c in sizes] for name, sizes in SIZES.items()}
     first, second, third = rows["image"]
     moving, last = rows["video"]
     ids[0, 2 : 2 + first] = ids[0, 12 : 12 + second] = ids[1, 1 : 1 + third] = STILL
@@ -108,9 +115,11 @@ def media(given: Batch, timed: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, ending in (("image", ""), ("video", "_videos")):
         one = given.streams[name]
-        if not len(one):
+        if one.layout is None or not len(one):
             continue
-        patches = torch.cat([row[:count] for row, count in zip(one.values, one.lengths.tolist(), strict=True)])
+        patches = torch.cat(
+            [row[:count] for row, count in zip(one.values, one.lengths.tolist(), strict=True)]
+        )
         patches = patches.unflatten(1, (FRAMES, PATCH, PATCH, 3)).movedim(-1, 1).flatten(1)
         found |= {f"pixel_values{ending}": patches, f"{name}_grid_thw": one.layout[:, :3]}
         if timed and name == "video":
@@ -132,14 +141,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
 def test_parity(kind: str, variant: str, initialisation: str, tmp_path: Path):
-    theirs, _, ours, again = checked(MODELS[kind][1], config(kind, **VARIANTS[variant]), initialisation, tmp_path)
+    theirs, _, ours, again = checked(
+        MODELS[kind][1], config(kind, **VARIANTS[variant]), initialisation, tmp_path
+    )
     timed = kind == "qwen2_5_vl"
     given = batch(timed)
     words = given.streams["text"]
     mask = real(words.values, words.lengths.tolist())
     for model in (theirs, again):
         same_logits(given, ours, model(words.values, attention_mask=mask, **media(given, timed)).logits)
-    assert settings(again.config) == settings(theirs.config)
+    found, expected = settings(again.config), settings(theirs.config)
+    assert found.pop("text_config").items() >= expected.pop("text_config").items()
+    assert found == expected
     assert (ours.decoder.head is None) == (variant == "tied")
 
 
@@ -147,3 +160,174 @@ def test_parity(kind: str, variant: str, initialisation: str, tmp_path: Path):
 def test_writing(kind: str, tmp_path: Path):
     theirs, _, ours, _ = checked(MODELS[kind][1], config(kind), "random", tmp_path)
     written_alike(theirs, ours, batch(), media, 32)
+
+
+def flat(folder: Path, twice: bool = False) -> None:
+    """The config of a folder as it was published: what the language model has is not in a section, or there as well."""
+    file = folder / "config.json"
+    fields = json.loads(file.read_text())
+    words = fields["text_config"] if twice else fields.pop("text_config")
+    scaling = {"type": "mrope", "mrope_section": words.pop("rope_parameters")["mrope_section"]}
+    words |= {"rope_scaling": scaling, "rope_theta": 1e4}
+    outside = {name: value for name, value in words.items() if name != "model_type"}
+    file.write_text(json.dumps(outside | {"sliding_window": 32_768} | fields))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("kind", MODELS)
+@torch.no_grad()
+def test_as_published(kind: str, twice: bool, tmp_path: Path):
+    """A flat config and names without the model's prefix; and files of other versions."""
+    theirs = reference(MODELS[kind][1], config(kind), "random")
+    theirs.save_pretrained(tmp_path)
+    flat(tmp_path, twice)
+    if twice:  # names as they are in memory
+        tensors = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+        assert "model.visual.blocks.0.attn.qkv.weight" in tensors
+        write_tensors(tmp_path, tensors)
+    else:
+        with safe_open(tmp_path / "model.safetensors", "pt") as held:
+            assert {"visual.blocks.0.attn.qkv.weight", "model.layers.0.mlp.up_proj.weight"} <= set(
+                held.keys()
+            )
+    spec, ours = open_network(Folder(tmp_path), torch.float64)
+    given = batch()
+    words = given.streams["text"]
+    mask = real(words.values, words.lengths.tolist())
+    same_logits(given, ours.eval(), theirs(words.values, attention_mask=mask, **media(given)).logits)
+    assert ("text_config" in public_files(find.family(kind, "transformers"), spec)["config.json"]) == twice
+    again = written(spec, ours, MODELS[kind][1], tmp_path / "ours")
+    same_logits(given, ours, again(words.values, attention_mask=mask, **media(given)).logits)
+
+
+def test_what_is_said_twice_must_agree(tmp_path: Path):
+    config("qwen2_vl").save_pretrained(tmp_path)
+    edited(tmp_path, vocab_size=98)
+    with pytest.raises(CapabilityError, match="vocab_size: only 99 is supported, found 98"):
+        read_public(Folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "error", "match"),
+    [
+        (
+            "text_config",
+            "rope_parameters",
+            {"rope_theta": 1e4},
+            ConfigError,
+            "rope_scaling: expected the mrope_section",
+        ),
+        ("text_config", "head_dim", 32, CapabilityError, "head_dim: only 16 or None is supported, found 32"),
+        ("vision_config", "in_channels", 4, CapabilityError, "in_channels: only 3"),
+        (
+            "vision_config",
+            "rope_parameters",
+            {"rope_type": "yarn"},
+            CapabilityError,
+            "rope_type: only 'axial'",
+        ),
+        ("vision_config", "model_type", "clip", ConfigError, "no recipe reads a part 'clip'"),
+    ],
+)
+def test_refusals(section: str, field: str, value: object, error: type, match: str, tmp_path: Path):
+    config("qwen2_5_vl").save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    edited(tmp_path, **{section: fields[section] | {field: value}})
+    with pytest.raises(error, match=match):
+        read_public(Folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"patch_size": 14}, "preprocessor_config.json: only patches of .'patch': 4"),
+        ({"image_mean": [0.5, 0.5, 0.5]}, "one tower reads pictures and clips"),
+    ],
+)
+def test_what_does_not_fit_the_tower(fields: dict[str, Any], match: str, tmp_path: Path):
+    config("qwen2_5_vl").save_pretrained(tmp_path)
+    cut = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": FRAMES}
+    for name, more in (("preprocessor_config.json", cut | fields), ("video_preprocessor_config.json", cut)):
+        (tmp_path / name).write_text(json.dumps(more))
+    with pytest.raises(CapabilityError, match=match):
+        read_public(Folder(tmp_path))
+
+
+def without_clips(cls: Any) -> Any:
+    """A processor of the reference without clips, for which it needs torchvision."""
+
+    def check(self: Any, name: str, argument: Any) -> type | None:
+        return cls.check_argument_for_proper_class(self, name, argument) if argument else None
+
+    def save(self: Any, folder: Path) -> None:
+        self.image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    return type(cls.__name__, (cls,), {"check_argument_for_proper_class": check, "save_pretrained": save})
+
+
+@pytest.mark.parametrize(
+    ("kind", "processes"), [("qwen2_5_vl", Qwen2_5_VLProcessor), ("qwen2_vl", Qwen2VLProcessor)]
+)
+@torch.no_grad()
+def test_a_conversation(kind: str, processes: Any, tmp_path: Path):
+    words = tokenizer(IMAGE, VIDEO, "<|vision_start|>", "<|vision_end|>", "<|im_start|>", "<|im_end|>")
+    prepares = Qwen2VLImageProcessorPil(
+        patch_size=PATCH,
+        merge_size=MERGE,
+        temporal_patch_size=FRAMES,
+        size={"shortest_edge": 16 * 16, "longest_edge": 48 * 48},
+    )
+    processor = without_clips(processes)(prepares, words, None, chat_template=_qwen_vl.TEMPLATE)
+    still, moving = words.convert_tokens_to_ids([IMAGE, VIDEO])
+    theirs = reference(MODELS[kind][1], config(kind, len(words), still, moving), "random")
+    messages = [
+        message("user", picture(50, 91), picture(32, 40, 1), "What is this?"),
+        message("assistant", "Nothing."),
+        message("user", "And this?", picture(9, 10, 2)),
+    ]
+    opened, given, prepared = read_alike(theirs, processor, messages, tmp_path / "theirs")
+    image = given.streams["image"]
+    assert image.layout.tolist() == prepared["image_grid_thw"].tolist()
+    pixels = opened.network.towers["image"].embedding.values
+    rows = torch.cat([row[:count] for row, count in zip(image.values, image.lengths.tolist(), strict=True)])
+    found = pixels(rows.unflatten(1, (FRAMES, PATCH, PATCH, 3))).movedim(-1, 1).flatten(1)
+    torch.testing.assert_close(found, prepared["pixel_values"].double(), atol=1e-6, rtol=0)
+
+    # a clip at 3 frames per second, of which two a second are seen: places of time are those of the reference
+    frames = np.stack([np.asarray(picture(40, 60, seed)) for seed in range(12)])
+    clip = {
+        "role": "user",
+        "content": [{"type": "video", "video": (frames, 3.0)}, {"type": "text", "text": "What?"}],
+    }
+    item = conversation([clip], opened.modalities, opened.modalities["text"])
+    given = collate([item], opened.modalities)
+    layout = given.streams["video"].layout
+    assert layout is not None
+    grid = layout[:, :3]
+    text = processor.apply_chat_template([clip], add_generation_prompt=True, tokenize=False)
+    held = VIDEO * int(grid.prod() // MERGE**2)
+    ids = torch.tensor([words(text.replace(VIDEO, held), add_special_tokens=False).input_ids])
+    assert given.streams["text"].values.tolist() == ids.tolist()
+    assert grid[0, 0] == 4
+    timed = {"second_per_grid_ts": torch.tensor([2 / (8 / 12 * 3)])} if kind == "qwen2_5_vl" else {}
+    expected, _ = theirs.model.get_rope_index(ids, (ids == moving).int() * 2, video_grid_thw=grid, **timed)
+    places = opened.network.positions(opened.network._sequences(given))
+    assert places.movedim(-1, 0).tolist() == expected.tolist()
+
+    (tmp_path / "ours").mkdir()
+    save_public(tmp_path / "ours", opened.spec, opened.network, opened.modalities, "transformers")
+    again = open_public(tmp_path / "ours")
+    assert again.spec.modalities == opened.spec.modalities
+    assert again.spec.model == opened.spec.model
+    Qwen2VLImageProcessorPil.from_pretrained(tmp_path / "ours")
+
+
+def test_words_alone_train_every_parameter(tmp_path: Path):
+    """A batch without pictures has a gradient for each, as other ranks have."""
+    reference(Qwen2_5_VLForConditionalGeneration, config("qwen2_5_vl"), "random").save_pretrained(tmp_path)
+    _, network = open_network(Folder(tmp_path), torch.float64)
+    given = alone(batch(), 2)
+    assert [len(given.streams[name]) for name in SIZES] == [0, 0]
+    NextToken(stream="text").totals(network(given))["language"].backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []

@@ -31,11 +31,22 @@ def evaluate_on(
     *,
     first: bool,
     console: Console,
+    shots: Sequence[int] = (),
 ) -> None:
     """Measure the model on one data set and leave the results in the run."""
     from ..data.sources.open import open_source
     from ..data.world import judge
-    from ..evaluation import Alike, Answer, Caption, Classify, Reconstruct, Retrieval, Task, Withheld
+    from ..evaluation import (
+        Alike,
+        Answer,
+        Caption,
+        Classify,
+        InContext,
+        Reconstruct,
+        Retrieval,
+        Task,
+        Withheld,
+    )
     from ..evaluation import evaluate as measure
     from ..modalities import standard
 
@@ -43,6 +54,8 @@ def evaluate_on(
     tasks: list[Task] = [Retrieval(), Classify(templates=tuple(templates)), Alike(), Reconstruct()]
     if model.writes:
         tasks += [Caption(), Answer(), Withheld()]
+    if shots:
+        tasks.append(InContext(shots))
     name = Path(data).stem
     embedded = (Path(data).parent / "world.json").is_file()
     found = measure(model, source, name=name, tasks=tasks, limit=limit, compare=judge if embedded else None)
@@ -72,14 +85,18 @@ def report(run: Path, console: Console, data: str, writes: bool, code: Sequence[
 def say_next(console: Console, plan: Plan) -> None:
     from ..data.sources.open import split_weight
     from ..model import read_spec
+    from ..nn.architectures.multimodal_lm import MultimodalLM
     from ..nn.architectures.unified import Unified
 
     file = plan.recipe.partition(":")[0]
     code = [file] if file.endswith(".py") else []
     commands = _commands(plan.out, split_weight(plan.data[0])[0], code)
-    asks = [commands["ask"]] if read_spec(plan.out, code).model.cls is Unified else []
+    network = read_spec(plan.out, code).model.cls
+    speaks = issubclass(network, MultimodalLM)
+    asks = [commands["ask"]] if speaks or network is Unified else []
+    last = commands["chat"] if speaks else commands["embed"]
     console.print("\ntrained. next:", highlight=False)
-    _print_lines(console, [commands["evaluate"], *asks, commands["embed"]])
+    _print_lines(console, [commands["evaluate"], *asks, last])
 
 
 def _commands(run: Path, data: str, code: Sequence[str]) -> dict[str, str]:
@@ -88,6 +105,7 @@ def _commands(run: Path, data: str, code: Sequence[str]) -> dict[str, str]:
     return {
         "evaluate": f"sensorium evaluate {place} --data {source}{files}",
         "ask": f'sensorium ask {place} "your question" --image FILE{files}',
+        "chat": f"sensorium chat {place}{files}",
         "embed": f"sensorium embed {place} --data {source} --out embeddings.parquet{files}",
     }
 

@@ -77,7 +77,9 @@ def train(
     duration = {"epochs": epochs, "steps": steps, "minutes": minutes}
     given = {"image": image, "text": text, "audio": audio, "video": video, "series": series}
     towers = {name: typed for name, typed in given.items() if typed is not None}
-    plan = Plan(recipe, data, out, overrides, duration, validation, towers, lock, trunk, connector, learn, teacher)
+    plan = Plan(
+        recipe, data, out, overrides, duration, validation, towers, lock, trunk, connector, learn, teacher
+    )
     console = Console()
     if is_rank() or processes == 1:
         _train_here(plan, device, console)

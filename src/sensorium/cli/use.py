@@ -23,6 +23,7 @@ def evaluate(
     split: str | None = None,
     limit: int = 1000,
     template: Many[tuple[str, ...]] = (),
+    shots: Many[tuple[int, ...]] = (),
     code: Many[tuple[str, ...]] = (),
     device: str = "cpu",
 ) -> None:
@@ -34,6 +35,7 @@ def evaluate(
         split: only samples of this split.
         limit: at most so many samples of each data set.
         template: texts for zero-shot classes, for example "a photo of a {}"; several make an ensemble.
+        shots: also name classes by new names after so many demonstrations; repeat it for a curve.
         code: your Python files that the run was trained with.
         device: cpu or cuda.
     """
@@ -43,7 +45,7 @@ def evaluate(
     require(data)
     model = load(run, code=code, device=device)
     for place, path in enumerate(data):
-        evaluate_on(model, run, path, split, limit, template, first=place == 0, console=console)
+        evaluate_on(model, run, path, split, limit, template, first=place == 0, console=console, shots=shots)
     report(run, console, data[0], model.writes, code)
 
 

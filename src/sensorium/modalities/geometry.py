@@ -286,7 +286,7 @@ def apply_to_clip(steps: Sequence[Step], frames: UInt8[np.ndarray, "t h w 3"]) -
 def clip_layout(
     steps: Sequence[Step], frames: int, picture: UInt8[np.ndarray, "h w 3"], rate: float
 ) -> tuple[int, ...] | None:
-    """The layout of what ``apply_to_clip`` returns, for so many frames like ``picture``, ``rate`` of them per second."""
+    """The layout of what ``apply_to_clip`` returns, for so many frames like ``picture``, ``rate`` of them a second."""
     last = steps[-1]
     if not isinstance(last, ClipStep):
         return None

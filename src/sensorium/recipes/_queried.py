@@ -16,6 +16,7 @@ from ..nn.heads.pooling import FirstToken, Pool
 from ..nn.layers.norms import LayerNorm
 from ..nn.layers.tables import PositionTable
 from ..weights.config import Config
+from ..weights.family import Folder
 from ..weights.keymap import AnyRule, Drop, convolution, fused, layer, same, shaped, under
 from ._parts import part_in, part_of
 from ._shared import PROCESSOR_CONFIG, block_fields, blocks
@@ -65,6 +66,12 @@ def words(queries: int, template: str, **more: Any) -> Spec:
 def processor(name: str, queries: int | None) -> dict[str, dict[str, Any]]:
     """The file by which others put ``queries`` places before a text; None where there are none."""
     return {PROCESSOR_CONFIG: {"processor_class": name, "num_query_tokens": queries}}
+
+
+def size_of(folder: Folder) -> dict[str, Any]:
+    """How large pictures are where no file says it: as the image tower reads them."""
+    height, width = sides(folder.config.section("vision_config"), "image_size", 224)
+    return {"size": {"height": height, "width": width}}
 
 
 def vision(config: Config, kind: str) -> Spec:

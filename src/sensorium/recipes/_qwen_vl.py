@@ -1,4 +1,4 @@
-"""What the pages of Qwen2-VL and Qwen2.5-VL share: their language model, the parts around the blocks of their tower, and
+"""What the pages of Qwen2-VL and Qwen2.5-VL share: their language model, what is around the blocks of their tower, and
 their files.
 """
 
@@ -62,8 +62,9 @@ TWICE = (
 )  # fmt: skip
 #: What they say twice and in two ways.
 ANYHOW = (
-    "attention_dropout", "initializer_range", "layer_types", "max_position_embeddings", "max_window_layers",
-    "rope_parameters", "rope_scaling", "sliding_window", "use_sliding_window",
+    "attention_dropout", "bos_token_id", "eos_token_id", "initializer_range", "layer_types",
+    "max_position_embeddings", "max_window_layers",
+    "pad_token_id", "rope_parameters", "rope_scaling", "sliding_window", "use_sliding_window",
 )  # fmt: skip
 #: Of both towers, in their own norms and in that of the connector.
 EPS = 1e-6
@@ -74,7 +75,9 @@ def trunk(model_type: str) -> Part:
     """The language model: that of Qwen2, whose tokens stand in time, rows and columns."""
 
     def fields(decoder: Spec) -> dict[str, Any]:
-        return gated_fields(decoder) | window_fields(decoder.trunk) | {"model_type": model_type}
+        found = gated_fields(decoder) | window_fields(decoder.trunk) | {"model_type": model_type}
+        del found["head_dim"]  # it follows
+        return found
 
     return Part((model_type,), _decoder, fields, gated_keys)
 
@@ -82,13 +85,14 @@ def trunk(model_type: str) -> Part:
 def _decoder(config: Config) -> Spec:
     config.assume(USUAL)
     read = gated(config, biases="qkv", turned=partial(rotary, base=1_000_000.0))
-    sections = read.block.attention.rotary.sections
+    attention = read.block.attention
+    config.expect("head_dim", read.width // attention.heads, None)
+    sections = attention.rotary.sections
     if sections is None or sections.cls is not Chunked or len(sections.sizes) != 3:
         raise config.error("rope_scaling", "expected the mrope_section of time, rows and columns, one by one")
     size = window(config)
     read = windowed(read, layer_types(config, upper(config, size, read.depth), size), size)
     config.ignore(*TOKENS)
-    config.expect("vision_config", None)
     return language_model(config, read, layers(read)[0].norm, tied=False)
 
 
@@ -191,8 +195,8 @@ class Kin:
             card=card,
         )
 
-    def network(self, config: Config, pixels: Spec | None = None) -> Spec:
-        """The network of a public config."""
+    def network(self, config: Config) -> Spec:
+        """The network of a public config, for numbers that are in its range."""
         decoder = self._words(config)
         seeing = config.section("vision_config")
         seen = part_of(seeing, self.vision.model_types[0]).read(seeing)
@@ -210,10 +214,7 @@ class Kin:
             MultimodalLM,
             language="text",
             decoder=decoder,
-            towers={
-                "image": seen if pixels is None else seen.set("embedding.values", pixels),
-                "video": Spec(Same, of="image"),
-            },
+            towers={"image": seen, "video": Spec(Same, of="image")},
             connectors={
                 "image": Spec(
                     Merged,
@@ -238,26 +239,34 @@ class Kin:
             return self.trunk.read(config)
         reading = config.section("text_config")
         decoder = part_of(reading, self.trunk.model_types[0]).read(reading)
+        reading.expect("vision_config", None)
         reading.expect("image_token_id", None, config.raw.get("image_token_id"))
         reading.expect("video_token_id", None, config.raw.get("video_token_id"))
         for name in TWICE:
             config.expect(name, reading.raw.get(name))
-        config.ignore(*ANYHOW)
+        for name in ANYHOW:
+            config.take(name, object, None)  # the section decides, and is written again
         return tied(config, decoder)
 
     def read(self, folder: Folder) -> Spec:
         """The System of a public checkpoint."""
         folder.config.take("model_type", str)
-        image, pixels = picture(folder, PROCESSOR)
-        video, moving = clip(folder, CLIP_PROCESSOR)
+        network = self.network(folder.config)
+        folder.config.finish()
+        seen = network.towers["image"]
+        usual = {
+            "patch_size": seen.embedding.patch,
+            "merge_size": seen.merge,
+            "temporal_patch_size": seen.embedding.frames,
+        }
+        image, pixels = picture(folder, PROCESSOR, usual)
+        video, moving = clip(folder, CLIP_PROCESSOR, usual)
         if moving != pixels:
             raise CapabilityError(
                 f"{folder.path / CLIP_PREPROCESSOR}: one tower reads pictures and clips: only numbers in the range "
                 f"of {PREPROCESSOR} are supported, {pixels}, found {moving}"
             )
-        network = self.network(folder.config, pixels)
-        folder.config.finish()
-        seen = network.towers["image"]
+        network = network.replace(towers=network.towers | {"image": seen.set("embedding.values", pixels)})
         for prepared, file in ((image, PREPROCESSOR), (video, CLIP_PREPROCESSOR)):
             self._check_patches(folder, file, last_step(prepared), seen)
         if network.positions.rate is not None:
@@ -275,7 +284,9 @@ class Kin:
         if step.cls is not MergedPatches or any(
             getattr(step, name) != number for name, number in wanted.items()
         ):
-            raise CapabilityError(f"{folder.path / file}: only patches of {wanted} are supported, found {step}")
+            raise CapabilityError(
+                f"{folder.path / file}: only patches of {wanted} are supported, found {step}"
+            )
 
     def write(self, spec: Spec) -> dict[str, dict[str, Any]]:
         """The files beside the tensors, as others read them."""

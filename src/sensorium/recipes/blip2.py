@@ -20,6 +20,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, layer, under
+from ._fresh import fresh
 from ._queried import (
     PROCESSOR,
     network,
@@ -29,6 +30,7 @@ from ._queried import (
     qformer,
     qformer_fields,
     qformer_keys,
+    size_of,
     template,
     vision,
     vision_fields,
@@ -38,10 +40,31 @@ from ._queried import (
 from ._shared import PREPROCESSOR, picture
 from ._trunks import system
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 64, "ffn_dim": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+                        "vocab_size": 2048, "max_position_embeddings": 512},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+        "qformer_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                           "num_attention_heads": 4},
+        "num_query_tokens": 8,
+    },
+    "opt-2.7b": {
+        "text_config": {"hidden_size": 2560, "ffn_dim": 10_240, "num_hidden_layers": 32,
+                        "num_attention_heads": 32, "vocab_size": 50_304},
+    },
+}  # fmt: skip
 SEEING, ASKING = "blip_2_vision_model", "blip_2_qformer"
 QUERIES = 32
 #: The class with which others open texts and pictures compared, without a language model.
 RETRIEVAL = "Blip2ForImageTextRetrieval"
+
+
+def blip2(size: str = "opt-2.7b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def blip2_network(config: Config) -> Spec:
@@ -79,7 +102,7 @@ def retrieval_network(config: Config) -> Spec:
 
 def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
-    image, pixels = picture(folder, PROCESSOR)
+    image, pixels = picture(folder, PROCESSOR, size_of(folder))
     matches = RETRIEVAL in (folder.config.raw.get("architectures") or [])
     found = (retrieval_network if matches else blip2_network)(folder.config)
     found = found.set("towers.image.embedding.values", pixels)

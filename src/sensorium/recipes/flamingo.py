@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.errors import CapabilityError
 from ..core.spec import Spec
 from ..modalities.chat.conversation import Conversation
 from ..modalities.chat.placeholders import Repeated
 from ..modalities.public_images import image_config
 from ..nn.architectures.cross_attended import CrossAttended
 from ..nn.connectors.resampler import Resampler, resampler_block
-from ..nn.connectors.untouched import Untouched
+from ..nn.connectors.unchanged import Unchanged
+from ..nn.encoders.patch_tower import PatchTower
 from ..nn.layers.attention import CrossAttention
 from ..nn.layers.gated_cross import CrossedBlock, GatedCrossAttention
 from ..nn.layers.norms import LayerNorm, RMSNorm
@@ -24,7 +26,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import AnyRule, Drop, KeyMap, fuse, fused, layer, same, shaped, under
-from . import clip
+from . import _open_flamingo, clip
 from ._layers import layers
 from ._shared import PREPROCESSOR, picture
 from ._trunks import gated, gated_fields, gated_keys, language_model, system
@@ -99,7 +101,7 @@ def connector(config: Config, width: int) -> Spec:
     if not config.take("use_resampler", bool, False):
         section.ignore("resampler_n_latents", "resampler_depth", "resampler_n_heads", "resampler_head_dim")
         section.ignore("qk_layer_norms_perceiver")
-        return Spec(Untouched, width=width)
+        return Spec(Unchanged, width=width)
     return Spec(
         Resampler,
         width=width,
@@ -176,6 +178,10 @@ def write(spec: Spec) -> dict[str, dict[str, Any]]:
     """The files beside the tensors, as others read them."""
     network = spec.model
     decoder, tower, between = network.decoder, network.towers["image"], network.connectors["image"]
+    if tower.cls is not PatchTower:
+        raise CapabilityError(
+            "IDEFICS looks at all tokens of its encoder, this model does not: save as sensorium"
+        )
     every, cross = _interval(decoder), layers(decoder.trunk)[0].cross
     text = gated_fields(decoder)
     for name in ("num_key_value_heads", "head_dim", "attention_dropout"):
@@ -291,7 +297,20 @@ FAMILY = Family(
         title="Flamingo (IDEFICS)",
         paper="Alayrac et al. 2022, arXiv:2204.14198; Laurençon et al. 2023, arXiv:2306.16527",
         licence="terms of Meta's LLaMA; new layers MIT",
-        preparation="224 x 224 bicubic, 64 rows a picture, which the words after it look at",
+        preparation="224 x 224 bicubic, 64 rows a picture, which the words after it look at; OpenFlamingo's names "
+        "from its code, no published file read",
         examples=("HuggingFaceM4/idefics-9b-instruct", "HuggingFaceM4/idefics-9b"),
     ),
+)
+OPEN_FLAMINGO = _open_flamingo.Assembled(
+    name="flamingo",
+    model_types=(),
+    read=_open_flamingo.read,
+    write=_open_flamingo.write,
+    keys=_open_flamingo.keys,
+    card=FAMILY.card,
+    layout=_open_flamingo.LAYOUT,
+    config_file=_open_flamingo.CONFIG,
+    weights_files=(_open_flamingo.NEW,),
+    claims=_open_flamingo.claims,
 )

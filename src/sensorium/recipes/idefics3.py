@@ -20,6 +20,7 @@ from ..modalities.tiles import EdgeGrid
 from ..nn.architectures.multimodal_lm import MultimodalLM
 from ..nn.connectors.projector import Projector
 from ..nn.connectors.unshuffled import Unshuffled
+from ..nn.encoders.tiled import Tiled
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
@@ -27,7 +28,7 @@ from ..weights.keymap import KeyMap, same, under
 from . import siglip
 from ._parts import Part, part_in, part_of
 from ._shared import PREPROCESSOR, PROCESSOR_CONFIG, picture
-from ._tiles import held, last_step, reader
+from ._tiles import last_step
 from ._trunks import system
 from ._vlm import placeholder, renamed, sections, tied
 
@@ -82,6 +83,16 @@ def vision_fields(tower: Spec) -> dict[str, Any]:
 
 #: The image tower, by the names that files of several ages have for it.
 VISION = Part((EYE, "smolvlm_vision", *NAMES), vision, vision_fields, siglip.vision_keys)
+
+
+def reader(image: Spec, tower: Spec) -> Spec:
+    """What reads pictures so prepared with ``tower``: tile by tile, if they are divided."""
+    return Spec(Tiled, tower=tower) if last_step(image).cls is EdgeGrid else tower
+
+
+def held(reader: Spec, name: str) -> tuple[str, Spec]:
+    """The tower of a reader, after its own name in the network, of which ``name`` is the reader's."""
+    return (f"{name}tower.", reader.tower) if reader.cls is Tiled else (name, reader)
 
 
 def idefics3_network(config: Config, image: Spec, pixels: Spec) -> Spec:

@@ -12,10 +12,12 @@ from typing import Any
 from ..core.spec import Spec
 from ..modalities.chat.instruction import Instruction
 from ..modalities.public_images import image_config
+from ..training.rules import Rule
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap
+from ._fresh import fresh
 from ._queried import (
     PROCESSOR,
     network,
@@ -23,6 +25,7 @@ from ._queried import (
     network_keys,
     processor,
     qformer,
+    size_of,
     template,
     vision,
     words,
@@ -30,8 +33,33 @@ from ._queried import (
 from ._shared import PREPROCESSOR, picture
 from ._trunks import system
 
+#: The public config of each size. What is asked is told in one vocabulary to both parts.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"model_type": "llama", "hidden_size": 64, "intermediate_size": 192,
+                        "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+        "qformer_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                           "num_attention_heads": 4, "vocab_size": 2048, "max_position_embeddings": 128},
+        "num_query_tokens": 8,
+    },
+    "vicuna-7b": {"text_config": {"model_type": "llama"}, "qformer_config": {"vocab_size": 32_000}},
+}  # fmt: skip
 SEEING, ASKING = "instructblip_vision_model", "instructblip_qformer"
 QUERIES = 32
+
+
+def instructblip(size: str = "vicuna-7b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    found = fresh(FAMILY, SIZES, size)
+    former = found.model.connectors["image"].qformer
+    # Nobody reads what the last block makes of words.
+    last = rf"^connectors\.image\.qformer\.blocks\.{former.depth - 1}\.(feed|norm)_words\."
+    rules = [*found.training.rules, Spec(Rule, pattern=last, rate=0.0)]
+    return found.set("training.rules", rules).set(
+        "modalities.text.instruction.max_tokens", former.words.length
+    )
 
 
 def instructblip_network(config: Config) -> Spec:
@@ -44,7 +72,7 @@ def instructblip_network(config: Config) -> Spec:
 
 def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
-    image, pixels = picture(folder, PROCESSOR)
+    image, pixels = picture(folder, PROCESSOR, size_of(folder))
     found = instructblip_network(folder.config).set("towers.image.embedding.values", pixels)
     folder.config.finish()
     former = found.connectors["image"].qformer

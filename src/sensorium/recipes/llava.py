@@ -1,7 +1,7 @@
 """LLaVA: an image encoder, a small projector, and a language model that reads pictures among its words.
 
-Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485 (a linear projector); Liu et al. 2023, "Improved Baselines
-with Visual Instruction Tuning", arXiv:2310.03744 (1.5, two layers).
+Liu et al. 2023, "Visual Instruction Tuning", arXiv:2304.08485 (a linear projector); Liu et al. 2023, "Improved
+Baselines with Visual Instruction Tuning", arXiv:2310.03744 (1.5, two layers).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap
+from ._fresh import fresh
 from ._llava import (
     IMAGE,
     processor_config,
@@ -33,6 +34,20 @@ from ._trunks import system
 from ._vlm import keys as vlm_keys
 from ._vlm import placeholder, sections, tied
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+                        "num_attention_heads": 4, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+    },
+    "7b": {
+        "text_config": {"vocab_size": 32_064, "rms_norm_eps": 1e-5},
+        "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                          "num_attention_heads": 16, "image_size": 336, "patch_size": 14},
+    },
+}  # fmt: skip
 TRUNK, EYE = "llama", "clip_vision_model"
 PROCESSOR = "CLIPImageProcessor"
 #: What a checkpoint without a template of its own is spoken to with: that of Vicuna, with which LLaVA 1.5 was trained.
@@ -43,6 +58,11 @@ TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+
+def llava(size: str = "7b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def llava_network(config: Config, pixels: Spec | None = None) -> Spec:
@@ -63,7 +83,9 @@ def llava_network(config: Config, pixels: Spec | None = None) -> Spec:
 
 def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
-    image, pixels = picture(folder, PROCESSOR)
+    side = folder.config.section("vision_config").take("image_size", int, 336, least=1)
+    usual = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    image, pixels = picture(folder, PROCESSOR, usual)
     network = llava_network(folder.config, pixels)
     folder.config.finish()
     held = Spec(Repeated, written=IMAGE, token=IMAGE, count=tokens(network.towers["image"]))
@@ -111,7 +133,7 @@ FAMILY = Family(
     keys=keys,
     card=Card(
         title="LLaVA 1.5",
-        paper="Liu et al. 2023, arXiv:2304.08485, arXiv:2310.03744",
+        paper="Liu et al. 2023, arXiv:2304.08485; Liu et al. 2023, arXiv:2310.03744",
         licence="terms of the language model",
         preparation="336 x 336 bicubic, 576 rows a picture; messages by the checkpoint's own template",
         examples=("llava-hf/llava-1.5-7b-hf",),

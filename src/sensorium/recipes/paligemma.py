@@ -2,8 +2,6 @@
 
 Beyer et al. 2024, "PaliGemma: A versatile 3B VLM for transfer", arXiv:2407.07726; Steiner et al. 2024, "PaliGemma 2",
 arXiv:2412.03555 (with Gemma 2). The open kin of PaLI (Chen et al. 2023, arXiv:2209.06794).
-
-Others count places from one; nothing depends on it, as queries and keys are turned by their distance alone.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from ..modalities.chat.placeholders import Repeated
 from ..modalities.public_images import image_config
 from ..nn.architectures.multimodal_lm import MultimodalLM
 from ..nn.connectors.projector import Projector
-from ..nn.decoders.visibility import Prefix
+from ..nn.decoders.visibility import FromOne, Prefix
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
@@ -65,6 +63,7 @@ def paligemma_network(config: Config, pixels: Spec | None = None) -> Spec:
         connectors={"image": Spec(Projector, inner=tower.trunk.width, width=width)},
         placeholders={"image": placeholder(config, "image_token_index", "image_token_id", otherwise=256_000)},
         visibility=Spec(Prefix),
+        positions=Spec(FromOne),
     )
 
 

@@ -19,6 +19,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, under
+from ._fresh import fresh
 from ._llava import (
     IMAGE,
     processor_config,
@@ -34,6 +35,20 @@ from ._shared import CLIP_PREPROCESSOR, PREPROCESSOR, PROCESSOR_CONFIG, clip, pi
 from ._trunks import system
 from ._vlm import INNER, SPELLINGS, placeholder, sections, tied
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+                        "num_attention_heads": 4, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 16},
+    },
+    "7b": {
+        "text_config": {"vocab_size": 32_064, "rms_norm_eps": 1e-5},
+        "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                          "num_attention_heads": 16, "patch_size": 14},
+    },
+}  # fmt: skip
 TRUNK, EYE = "llama", "clip_vision_model"
 PROCESSOR, CLIP_PROCESSOR = "VideoLlavaImageProcessor", "VideoLlavaVideoProcessor"
 VIDEO = "<video>"
@@ -45,6 +60,11 @@ TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+
+def video_llava(size: str = "7b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def video_llava_network(config: Config, pixels: Spec, moving: Spec) -> Spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -73,6 +73,16 @@ class Tensors(Mapping[str, Tensor]):
     def file(self, name: str) -> Path:
         """The file that a tensor is in."""
         return self._stored[name].file
+
+    def only(self, names: Iterable[str]) -> Tensors:
+        """Some of them."""
+        return Tensors({name: self._stored[name] for name in names}, where=self.where)
+
+
+def joined(parts: Mapping[str, Tensors], *, where: Path) -> Tensors:
+    """The tensors of several checkpoints, each behind the prefix by which it is given."""
+    stored = {prefix + name: one for prefix, part in parts.items() for name, one in part._stored.items()}
+    return Tensors(stored, where=where)
 
 
 def open_tensors(path: Path | str) -> Tensors:

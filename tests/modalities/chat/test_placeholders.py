@@ -8,7 +8,15 @@ from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from sensorium.core import ConfigError, Spec
-from sensorium.modalities.chat import MergedGrid, PerPiece, Placeholder, Repeated, TileGrid, UnpaddedTiles
+from sensorium.modalities.chat import (
+    MergedGrid,
+    Numbered,
+    PerPiece,
+    Placeholder,
+    Repeated,
+    TileGrid,
+    UnpaddedTiles,
+)
 
 GEMMA = {
     "written": "<start_of_image>",
@@ -102,3 +110,11 @@ def test_settings_of_tiles_are_checked():
         TileGrid(count=0, **TILES)
     with pytest.raises(ConfigError, match=r"UnpaddedTiles\.grid must be rows and columns, found \[4\]"):
         UnpaddedTiles(written="<i>", token="<t>", grid=[4], side=8, resolutions=[[8, 16]])
+
+
+def test_a_line_for_each_frame():
+    frames = Numbered(written="<v>", token="<t>", count=2, before="Frame{piece}: <i>", after="</i>")
+    found = "".join(frames.expand(torch.zeros(2, 4, 4, 3), None))
+    assert found == "Frame1: <i><t><t></i>\nFrame2: <i><t><t></i>"
+    with pytest.raises(ConfigError, match=r"Numbered\.count must be at least 1, found 0"):
+        Numbered(written="<v>", token="<t>", count=0, before="{piece}")

@@ -14,7 +14,7 @@ from sensorium.core import ConfigError, DataError, Spec
 from sensorium.core.batch import Batch
 from sensorium.nn.architectures.cross_attended import CrossAttended
 from sensorium.nn.connectors.projector import Projector
-from sensorium.nn.connectors.untouched import Untouched
+from sensorium.nn.connectors.unchanged import Unchanged
 from sensorium.nn.decoders.language_model import LanguageModel, WordEmbedding
 from sensorium.nn.encoders.tower import Features, Tower
 from sensorium.nn.layers.attention import CrossAttention, SelfAttention
@@ -202,21 +202,21 @@ def test_which_words_see_which_media(how: dict[str, int | None], seen: list[str]
 def test_parts_must_fit():
     eye = {"towers": {"picture": Eye()}, "placeholders": {"picture": PICTURE}, "language": "text"}
     with pytest.raises(ConfigError, match="rows of width 6, the words have 10"):
-        CrossAttended(decoder=decoder(), connectors={"picture": Untouched(width=INNER)}, **eye)
+        CrossAttended(decoder=decoder(), connectors={"picture": Unchanged(width=INNER)}, **eye)
     with pytest.raises(ConfigError, match="found a reach of 0"):
-        CrossAttended(decoder=decoder(INNER), connectors={"picture": Untouched(width=INNER)}, reach=0, **eye)
+        CrossAttended(decoder=decoder(INNER), connectors={"picture": Unchanged(width=INNER)}, reach=0, **eye)
     with pytest.raises(ConfigError, match="two modalities have the same placeholder"):
         CrossAttended(
             decoder=decoder(INNER),
             language="text",
             towers={"picture": Eye(), "clip": Eye()},
-            connectors={name: Untouched(width=INNER) for name in ("picture", "clip")},
+            connectors={name: Unchanged(width=INNER) for name in ("picture", "clip")},
             placeholders={"picture": PICTURE, "clip": PICTURE},
         )
     blind = decoder()
     blind.trunk.blocks = blind.trunk.blocks[:1]
     with pytest.raises(ConfigError, match="no block of this language model looks at other rows"):
-        CrossAttended(decoder=blind, connectors={"picture": Untouched(width=INNER)}, **eye)
+        CrossAttended(decoder=blind, connectors={"picture": Unchanged(width=INNER)}, **eye)
 
 
 def test_places_and_media_must_agree():

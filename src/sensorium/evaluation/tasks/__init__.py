@@ -4,6 +4,7 @@ from .alike import Alike
 from .answer import Answer
 from .caption import Caption
 from .classify import Classify
+from .in_context import InContext
 from .reconstruct import Reconstruct
 from .retrieval import Retrieval
 from .task import Example, Scored, Task, TaskResult
@@ -15,6 +16,7 @@ __all__ = [
     "Caption",
     "Classify",
     "Example",
+    "InContext",
     "Reconstruct",
     "Retrieval",
     "Scored",

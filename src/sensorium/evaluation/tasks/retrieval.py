@@ -156,7 +156,7 @@ def pairs_of(samples: Sequence[Sample], modalities: Iterable[str]) -> dict[tuple
 def embedded(
     predictor: Predictor, samples: Sequence[Sample], modality: str, batch_size: int
 ) -> Float[Tensor, "samples *n d"]:
-    """One row per sample, or several vectors; the rows of samples without this modality are zero and never looked at."""
+    """One row per sample, or several vectors; those of samples without this modality are zero and never looked at."""
     segments = [(i, segment) for i, sample in enumerate(samples) if (segment := sample.content(modality))]
     values = [segment.value for _, segment in segments]
     vectors = predictor.embed(batch_size=batch_size, **{modality: values}).detach().float().cpu()

@@ -42,7 +42,7 @@ class Conversation(Composer):
     ``placeholders`` whose vocabulary puts it before every text.
 
     With ``instruction``, what is asked is told in a second vocabulary as well, for networks whose reading of a medium
-    depends on it; then no two questions of a sample share its media.
+    depends on it; then no two questions of a sample share its media. A vocabulary that is learnt serves for both.
 
     What people write is plain text: special tokens and placeholders in it are not taken for such. A conversation of
     more than ``max_tokens`` is a DataError.
@@ -204,7 +204,10 @@ class Conversation(Composer):
         """Learn the vocabulary, or read ``checkpoint``. Raises ConfigError if there is neither and none was loaded."""
         if self.vocabulary is not None:
             held = [text for one in self.placeholders.values() for text in (one.written, one.token)]
-            self._use(learn_vocabulary(raws, size=self.vocabulary, special=[*held, *self.special]))
+            learnt = learn_vocabulary(raws, size=self.vocabulary, special=[*held, *self.special])
+            self._use(learnt)
+            if self.instruction is not None:
+                self.instruction.use(learnt)
         self._opened()
 
     def save(self, directory: Path) -> None:

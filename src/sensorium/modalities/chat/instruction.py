@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -36,6 +36,10 @@ class Instruction:
             if part.kind == TEXT
         ]
         return self._words.prepare(" ".join(said))
+
+    def use(self, files: Mapping[str, bytes]) -> None:
+        """Take the files of a vocabulary that was learnt, by their names."""
+        self._words.use(files)
 
     def save(self, directory: Path) -> None:
         """Write the files that ``load`` and the reference read."""

@@ -109,8 +109,8 @@ class SpaceTime(Placeholder):
 
 @final
 class MergedGrid(Placeholder):
-    """One ``token`` for each ``merge`` x ``merge`` patches, in a layout of time, rows and columns (and how long a step of
-    time is): Qwen-VL.
+    """One ``token`` for each ``merge`` x ``merge`` patches, in a layout of time, rows and columns (and how long a step
+    of time is): Qwen-VL.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ from ..text import Text
 from .alphabet import Alphabet
 from .trajectory import Trajectory, check_trajectory, read_trajectory
 
-_WORDS = "tokenizer.json"
 _SHOWN = 20  # steps
 
 
@@ -55,7 +54,6 @@ class Episode(Composer):
         self.pictures, self.places = pictures or {}, places
         self.max_tokens, self.max_bytes = max_tokens, max_bytes
         self._words = Text(vocabulary=texts)
-        self._learnt = False
 
     @property
     def draws(self) -> bool:
@@ -129,22 +127,17 @@ class Episode(Composer):
         return f"{said}<table><caption>{raw.steps} steps</caption><tr>{head}</tr>{rows}</table>"
 
     def fit(self, raws: Iterable[Trajectory]) -> None:
-        """Learn the vocabulary of texts, if there are any."""
+        """Learn the vocabulary of texts; where there are none, it is that of single bytes."""
         texts = [raw.text for raw in raws if raw.text is not None]
-        if texts:
-            self._words.fit(texts)
-            self._learnt = True
+        self._words.fit(texts or ["-"])
 
     def save(self, directory: Path) -> None:
-        """Write the vocabulary, if there is one."""
-        if self._learnt:
-            self._words.save(directory)
+        """Write the vocabulary."""
+        self._words.save(directory)
 
     def load(self, directory: Path) -> None:
-        """Read the vocabulary, if there is one. Raises CheckpointError if it is damaged."""
-        if (directory / _WORDS).is_file():
-            self._words.load(directory)
-            self._learnt = True
+        """Read the vocabulary. Raises CheckpointError if it is missing or damaged."""
+        self._words.load(directory)
 
     def _loaded(self, segment: Segment) -> Trajectory:
         if segment.role == "user" and isinstance(segment.value, str):

@@ -1,4 +1,4 @@
-"""Features that are rows of the language model already."""
+"""Features that are the rows already."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from .connector import Connector, Rows
 
 
 class Unchanged(Connector):
-    """Tokens as they are, of the ``width`` that the language model has: for a tower that was made for it."""
+    """Tokens as they are, of the ``width`` that is asked for: of a tower that was made for the language model, or
+    that is looked at without anything between.
+    """
 
     def __init__(self, *, width: int) -> None:
         super().__init__()

@@ -17,14 +17,14 @@ _SECOND = 1_000_000_000  # nanoseconds
 
 
 class GridPositions(Positions):
-    """M-RoPE: words stand at one more than all before, on all axes; a segment begins there, and each of its tokens is as
-    much further as it lies in time, rows and columns; what follows goes on behind the longer of rows and columns
+    """M-RoPE: words stand one further than what is before, on all axes; a segment begins there, and each of its tokens
+    is as much further as it lies in time, rows and columns; what follows goes on behind the longer of rows and columns
     (Qwen2-VL, Wang et al. 2024, arXiv:2409.12191).
 
-    Layouts are time, rows and columns of patches, of which ``merge`` x ``merge`` are one token. With a ``rate``, a second
-    is that many places (Qwen2.5-VL, Bai et al. 2025, arXiv:2502.13923): a fourth number in a layout says how many
-    nanoseconds a step of time is, one second if there is none. Raises ConfigError where layouts are not those of the
-    tokens.
+    Layouts are time, rows and columns of patches, of which ``merge`` x ``merge`` are one token. With a ``rate``, a
+    second is that many places (Qwen2.5-VL, Bai et al. 2025, arXiv:2502.13923): a fourth number in a layout says how
+    many nanoseconds a step of time is, one second if there is none. Raises ConfigError where layouts are not those of
+    the tokens.
     """
 
     axes = 3

@@ -1,4 +1,4 @@
-"""Language models that look ahead within what is given to them, and back only in what they write.
+"""Language models that look ahead within what is given to them, and only back in what they write.
 
 Legend: b sequences, t tokens of the longest.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..layers.masks import Mask, Rule
-from .places import Sequences, Visibility
+from .places import Positions, Sequences, Visibility
 
 
 class Prefix(Visibility):
@@ -29,13 +29,24 @@ class Prefix(Visibility):
 
 
 class MediaBlocks(Visibility):
-    """Neighbouring places of one medium see each other, those that come later too; all else is read from left to right
-    (Gemma 3, arXiv:2503.19786). How far a layer looks back limits them as it does words.
+    """Neighbouring rows of one medium see each other, those that come later too; else a token sees what is not later
+    (GIT, Wang et al. 2022, arXiv:2205.14100; Gemma 3, arXiv:2503.19786). A window limits how far a row looks back, not
+    ahead.
     """
 
     def __call__(self, sequences: Sequences) -> Mask:
         block = _runs(sequences.media)
         return _also(sequences, lambda b, q, k: (k > q) & (block[b, q] == block[b, k]) & (block[b, q] > 0))
+
+
+class FromOne(Positions):
+    """Tokens counted from one. Turned queries and keys depend on distances alone, but for rounding."""
+
+    axes = 1
+
+    def __call__(self, sequences: Sequences) -> Int[Tensor, "b t"]:
+        places = torch.arange(1, sequences.ids.shape[1] + 1, device=sequences.ids.device)
+        return places.expand(sequences.ids.shape)
 
 
 def _runs(media: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
