@@ -44,6 +44,7 @@ ASSEMBLERS = {
     "cli",
     "embeddings",
     "acting",
+    "session",
     "speaking",
     "tokens",
     "testing",

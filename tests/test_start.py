@@ -18,7 +18,7 @@ from sensorium.model import Model
 from sensorium.nn.architectures.towers import Towers
 from sensorium.recipes.clip import clip
 from sensorium.recipes.vit import vit
-from sensorium.start import Start, load_files, outside, resolve
+from sensorium.start import LESSONS, Start, load_files, outside, resolve
 from sensorium.training.rules import Rule
 
 PAGE = """
@@ -192,6 +192,10 @@ def test_a_changed_part_cannot_be_filled(checkpoint: Path):
         ("start_package.nothing:plain", {}, "there is no module 'start_package.nothing'"),
         ("missing.py:plain", {}, "there is no file missing.py"),
         ("CHECKPOINT", {"overrides": ["model.towers.smell.trunk.depth=2"]}, "no entry 'smell'"),
+        ("CHECKPOINT", {"learn": "answers"}, "--learn answers: this recipe has no language model"),
+        ("llama:tiny", {"learn": "answer"}, "did you mean 'answers'"),
+        ("llama:tiny", {"trunk": "x"}, "llama:tiny has a trunk of its own"),
+        ("dual:huge", {}, "dual has no size 'huge'"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("here")
@@ -230,3 +234,12 @@ def test_a_run_begins_where_another_ended(tmp_path: Path):
     start.fill(network)
     for name, tensor in first.network.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
+
+
+def test_what_a_language_model_learns_from():
+    found = {name: resolve("llama:tiny", learn=name).spec.objectives for name in LESSONS}
+    assert {name: sorted(part) for name, part in found.items()} == {
+        "answers": ["language"],
+        "preferences": ["preferences"],
+        "teacher": ["distilled", "language"],
+    }

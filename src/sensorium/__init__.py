@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .generation.settings import Decoding
     from .model import Model, load
     from .providers import Remote
-    from .speaking import Session
+    from .session import Session
 
     __version__: str
 
@@ -54,7 +54,7 @@ _ELSEWHERE = {
     "Decoding": ".generation.settings",
     "Model": ".model",
     "Remote": ".providers",
-    "Session": ".speaking",
+    "Session": ".session",
     "System": ".core.system",
     "load": ".model",
 }

@@ -47,7 +47,12 @@ class History:
     """
 
     def __init__(
-        self, *, horizon: int, pictures: Sequence[str] = (), prompt: Sequence[Segment] = (), text: str | None = None
+        self,
+        *,
+        horizon: int,
+        pictures: Sequence[str] = (),
+        prompt: Sequence[Segment] = (),
+        text: str | None = None,
     ) -> None:
         if horizon < 1:
             raise ConfigError(f"a horizon must be at least 1 step, found {horizon}")

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,10 +47,13 @@ from .nn.architectures.unified import Unified
 from .nn.layers.quantised import quantise
 from .nn.skeleton import Skeleton
 from .public import is_public, open_public, save_public
-from .speaking import Session, Speaker
 from .training.checkpoint import Checkpoints, check_names, read
 from .weights.family import TRANSFORMERS
 from .weights.hub import locate
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .speaking import Speaker
 
 #: Version of the layout of ``spec.json``; a newer one is refused.
 FORMAT = 1
@@ -263,7 +266,9 @@ class Model:
             raise ConfigError(f"match needs {' and '.join(names)}, found {sorted(values) or 'nothing'}")
         first, second = (_listed(values[name]) for name in names)
         if not first or len(first) != len(second):
-            raise ConfigError(f"match needs pairs, found {len(first)} {names[0]} and {len(second)} {names[1]}")
+            raise ConfigError(
+                f"match needs pairs, found {len(first)} {names[0]} and {len(second)} {names[1]}"
+            )
         pairs = list(zip(first, second, strict=True))
         found = []
         for start in range(0, len(pairs), batch_size):
@@ -418,6 +423,8 @@ class Model:
         return isinstance(self.network, Unified | MultimodalLM)
 
     def _speaker(self) -> Speaker:
+        from .speaking import Speaker
+
         return Speaker.of(self.network, self.modalities, self.device)
 
     def _own_classes(self, values: Mapping[str, Any], batch_size: int) -> Float[Tensor, "n classes"]:

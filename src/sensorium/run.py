@@ -33,8 +33,9 @@ from .modalities.chat.conversation import Conversation
 from .modalities.transcripts import Transcripts
 from .model import Model, build_modalities, load, read_spec, save_modalities, write_spec
 from .nn.architectures.network import Network
-from .nn.encoders.vectors import Vectors
 from .nn.architectures.taught import Taught
+from .nn.architectures.towers import Towers
+from .nn.encoders.vectors import Vectors
 from .nn.skeleton import Skeleton
 from .start import Start, load_files, resolve
 from .training.checkpoint import Checkpoints
@@ -158,7 +159,9 @@ def _taught(network: Network, plan: Plan) -> Taught:
     teacher = load(cast(str, plan.teacher)).network
     mine, other = (getattr(getattr(one, "decoder", None), "vocabulary", None) for one in (network, teacher))
     if mine != other:
-        raise ConfigError(f"--teacher {plan.teacher}: has a vocabulary of {other} tokens, the model of {mine}")
+        raise ConfigError(
+            f"--teacher {plan.teacher}: has a vocabulary of {other} tokens, the model of {mine}"
+        )
     return Taught(student=network, teacher=teacher)
 
 
@@ -187,7 +190,7 @@ def _prepare(out: Path, ready: Ready, console: Console) -> None:
         Counter("+".join(sample.modalities()) for sample in _readable(source)) for source, _ in sources
     ]
     present = {name for counts in combinations for combination in counts for name in combination.split("+")}
-    spec = only_present(ready.start.spec, present)
+    spec = only_present(ready.start.spec, present, ready.start.files)
     modalities = build_modalities(spec.build(), None)
     load_files(modalities, ready.start.files)
     for name, modality in modalities.items():
@@ -238,8 +241,8 @@ def _raws(name: str, modality: Modality, sources: Sequence[Source]) -> Iterator[
                         continue  # it will be met, named and counted in training
 
 
-def only_present(spec: Spec, present: Collection[str]) -> Spec:
-    """The System without the encoders that the data does not need; towers stay as they are.
+def only_present(spec: Spec, present: Collection[str], given: Collection[str] = ()) -> Spec:
+    """The System without the encoders and fresh towers that the data does not need; those ``given`` stay as they are.
 
     Raises ConfigError if there is nothing to learn, or the data has nothing that the model reads or can contrast.
     """
@@ -255,6 +258,14 @@ def only_present(spec: Spec, present: Collection[str]) -> Spec:
             " and ".join(spec.modalities) if needed == len(spec.modalities) else ", ".join(spec.modalities)
         )
         raise ConfigError(f"the data has {', '.join(sorted(present))}; the recipe reads {wants}")
+    if spec.model.cls is Towers and spec.family is None and not given:
+        towers, projections = (
+            {name: part for name, part in parts.items() if name in kept}
+            for parts in (spec.model.towers, spec.model.projections)
+        )
+        language = spec.model.language if spec.model.language in kept else None
+        network = spec.model.replace(towers=towers, projections=projections, language=language)
+        return spec.replace(modalities=kept, model=network)
     if "encoders" not in spec.model.arguments:
         return spec
     encoders = {

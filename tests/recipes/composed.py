@@ -102,9 +102,7 @@ def _check_gradients(material: Material) -> None:
 
 
 def _learn(material: Material, batch: Batch, steps: int) -> None:
-    optimizer = material.training.optimizer.make(
-        material.network.named_parameters(), material.training.rules
-    )
+    optimizer = material.training.optimizer.make(material.network.named_parameters(), material.training.rules)
     material.network.train()
     for _ in range(steps):
         loss(material, [batch])

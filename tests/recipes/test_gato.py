@@ -87,7 +87,9 @@ def test_pictures_and_what_came_before_change_what_is_done(material):
 
 def watched_open(index: int) -> Sample:
     video, episode = watched(index).segments
-    return Sample("o", (video, replace(episode, value=episode.value | {"actions": episode.value["actions"][:2]})))
+    return Sample(
+        "o", (video, replace(episode, value=episode.value | {"actions": episode.value["actions"][:2]}))
+    )
 
 
 def test_captions_are_texts_after_pictures(material):
@@ -119,9 +121,7 @@ def test_a_demonstration_says_where_to_go():
 
     torch.manual_seed(0)
     material = composed.made(gato("tiny"), [lesson(index) for index in range(2)])
-    optimizer = material.training.optimizer.make(
-        material.network.named_parameters(), material.training.rules
-    )
+    optimizer = material.training.optimizer.make(material.network.named_parameters(), material.training.rules)
     material.network.train()
     for step in range(60):
         composed.loss(material, [material.batch([lesson(index) for index in range(step, step + 16)])])

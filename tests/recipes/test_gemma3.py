@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from recipes.language import checked, real, same_logits, sequences, unscaled
-from recipes.parity import INITIALISATIONS, reference, settings
+from recipes.parity import INITIALISATIONS, close, reference, settings
 from recipes.pictured import message, picture, read_alike, tokenizer, written_alike
 from recipes.trunks import refused
 from torch import Tensor
@@ -22,9 +23,10 @@ from transformers import (
 
 from sensorium.core import CapabilityError
 from sensorium.core.batch import Batch
-from sensorium.public import read_public, save_public
+from sensorium.public import open_network, public_files, read_public, save_public
 from sensorium.recipes import gemma3
 from sensorium.weights.family import Folder
+from sensorium.weights.write import write_tensors
 
 PLACE, ROWS = 98, 4
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -112,7 +114,7 @@ def test_pictures_are_averaged_in_whole_squares(rows: int, tmp_path: Path):
 
 
 def test_a_conversation(tmp_path: Path):
-    """The same tokens, pixels and logits as with a processor of transformers, and the same again from what is written."""
+    """The same tokens, pixels and logits as with a processor of transformers; what is written is whole."""
     words = tokenizer(
         "<start_of_turn>", "<end_of_turn>",
         boi_token=gemma3.BEGIN, eoi_token=gemma3.END, image_token=gemma3.IMAGE,
@@ -120,9 +122,7 @@ def test_a_conversation(tmp_path: Path):
     prepares = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
     processor = Gemma3Processor(prepares, words, image_seq_length=ROWS, chat_template=gemma3.TEMPLATE)
     place = words.convert_tokens_to_ids(gemma3.IMAGE)
-    theirs = reference(
-        Gemma3ForConditionalGeneration, config(vocabulary=len(words), place=place), "random"
-    )
+    theirs = reference(Gemma3ForConditionalGeneration, config(vocabulary=len(words), place=place), "random")
     messages = [
         message("system", "Be short."),
         message("user", "Two pictures:", picture(50, 91), picture(20, 20, 1), "What is this?"),
@@ -153,3 +153,43 @@ def test_crops_are_refused(tmp_path: Path):
     Gemma3ImageProcessorPil(do_pan_and_scan=True).save_pretrained(tmp_path)
     with pytest.raises(CapabilityError, match="do_pan_and_scan: only False"):
         read_public(Folder(tmp_path))
+
+
+@torch.no_grad()
+def test_names_in_memory(tmp_path: Path):
+    theirs = reference(Gemma3ForConditionalGeneration, config(), "random")
+    theirs.save_pretrained(tmp_path)
+    write_tensors(tmp_path, {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
+    _, ours = open_network(Folder(tmp_path), torch.float64)
+    unscaled(ours, "image")
+    pixels, given = batch()
+    words = given.streams["text"]
+    expected = theirs(
+        words.values[:1],
+        pixel_values=pixels[:2].movedim(-1, 1),
+        token_type_ids=(words.values[:1] == PLACE).long(),
+    )
+    close(ours.eval().begin(given).logits[:1], expected.logits[:, -1])
+
+
+def test_fields_of_older_files(tmp_path: Path):
+    """Those that public checkpoints of the first age have, which leave out much; they are kept."""
+    eye = {"hidden_size": 1152, "image_size": 896, "intermediate_size": 4304, "model_type": "siglip_vision_model",
+           "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14, "vision_use_head": False}  # fmt: skip
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}  # fmt: skip
+    fields = {"boi_token_index": 255999, "eoi_token_index": 256000, "eos_token_id": [1, 106],
+              "image_token_index": 262144, "initializer_range": 0.02, "mm_tokens_per_image": 256,
+              "model_type": "gemma3", "text_config": text, "torch_dtype": "bfloat16", "vision_config": eye}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    spec = read_public(Folder(tmp_path))
+    assert spec.modalities["text"].placeholders["image"].count == 256
+    assert (spec.model.decoder.embedding.vocabulary, spec.model.decoder.head) == (262_208, None)
+    assert public_files(gemma3.FAMILY, spec)["config.json"]["eos_token_id"] == [1, 106]
+
+
+def test_fresh():
+    spec = gemma3.gemma3("tiny")
+    assert gemma3.END in spec.modalities["text"].special
+    network = spec.model.build()
+    assert (network.decoder.vocabulary, network.connectors["image"].kernel) == (2048, 2)

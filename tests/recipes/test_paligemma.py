@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from recipes.language import checked, real, same_logits, sequences, unscaled
-from recipes.parity import INITIALISATIONS, reference, settings
+from recipes.parity import INITIALISATIONS, close, reference, settings
 from recipes.pictured import message, picture, tokenizer, written_alike
 from recipes.trunks import refused
 from torch import Tensor
@@ -25,9 +26,11 @@ from sensorium.core import ConfigError, Sample, Segment
 from sensorium.core.batch import Batch
 from sensorium.data.collate import collate
 from sensorium.data.item import prepare
-from sensorium.public import open_public, save_public
+from sensorium.public import open_network, open_public, public_files, read_public, save_public
 from sensorium.recipes import paligemma
 from sensorium.speaking import conversation
+from sensorium.weights.family import Folder
+from sensorium.weights.write import write_tensors
 
 PLACE = 98
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -105,7 +108,7 @@ def test_writing(variant: str, tmp_path: Path):
     """64 tokens: the whole prompt is read both ways."""
     theirs, _, ours, _ = checked(PaliGemmaForConditionalGeneration, config(variant), "random", tmp_path)
     unscaled(ours, "image")
-    pixels, given = batch()
+    _, given = batch()
     given.streams["text"].learnt[:] = False
 
     def media(one: Batch) -> dict[str, Tensor]:
@@ -151,7 +154,7 @@ def test_a_question(tmp_path: Path):
 
     said = [Segment("image", np.asarray(one)) for one in pictures]
     said += [Segment("text", "What is this?"), Segment("text", "Two stars.", target=True)]
-    batch = collate([prepare(Sample(tuple(said)), opened.modalities)], opened.modalities)
+    batch = collate([prepare(Sample("one", tuple(said)), opened.modalities)], opened.modalities)
     expected = given(suffix=["Two stars."])
     assert batch.streams["text"].values.tolist() == expected["input_ids"].tolist()
     assert batch.streams["text"].learnt.long().tolist() == expected["token_type_ids"].tolist()
@@ -174,3 +177,45 @@ def save(folder: Path, opened: Any) -> None:
 def test_a_projector_to_another_width(tmp_path: Path):
     refused(config(), tmp_path, "projection_dim: expected the width of the words, 32, found 48", ConfigError,
             projection_dim=48)  # fmt: skip
+
+
+@torch.no_grad()
+def test_names_in_memory(tmp_path: Path):
+    theirs = reference(PaliGemmaForConditionalGeneration, config(), "random")
+    theirs.save_pretrained(tmp_path)
+    write_tensors(tmp_path, {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
+    _, ours = open_network(Folder(tmp_path), torch.float64)
+    unscaled(ours, "image")
+    pixels, given = batch()
+    words = given.streams["text"]
+    expected = theirs(
+        words.values[:1],
+        pixel_values=pixels[:2].movedim(-1, 1),
+        token_type_ids=words.learnt[:1].long(),
+    )
+    close(ours.eval().begin(given).logits[:1], expected.logits[:, -1])
+
+
+def test_fields_of_older_files(tmp_path: Path):
+    """Those that public checkpoints of the first age have besides; they are kept."""
+    eye = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 27,
+           "model_type": "siglip_vision_model", "num_image_tokens": 256, "patch_size": 14, "projection_dim": 2048,
+           "projector_hidden_act": "gelu_fast", "vision_use_head": False}  # fmt: skip
+    text = {"hidden_size": 2048, "intermediate_size": 16384, "model_type": "gemma", "num_attention_heads": 8,
+            "num_hidden_layers": 18, "num_image_tokens": 256, "num_key_value_heads": 1, "torch_dtype": "float32",
+            "vocab_size": 257216}  # fmt: skip
+    fields = {"_vocab_size": 257152, "bos_token_id": 2, "eos_token_id": 1, "hidden_size": 2048,
+              "ignore_index": -100, "image_token_index": 257152, "model_type": "paligemma", "pad_token_id": 0,
+              "projection_dim": 2048, "text_config": text, "vision_config": eye}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    spec = read_public(Folder(tmp_path))
+    assert spec.modalities["text"].placeholders["image"].count == 256
+    assert spec.model.decoder.head is None
+    again = public_files(paligemma.FAMILY, spec)["config.json"]
+    assert again["vision_config"]["projector_hidden_act"] == "gelu_fast"
+    assert again["text_config"]["num_image_tokens"] == 256
+
+
+def test_fresh():
+    network = paligemma.paligemma("tiny").model.build()
+    assert (network.decoder.vocabulary, network.connectors["image"].width) == (2048, 128)

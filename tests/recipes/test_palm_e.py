@@ -109,4 +109,10 @@ def test_a_plan_hangs_on_the_state(material):
 def test_parts_must_fit():
     seeing = palm_e("tiny")
     with pytest.raises(ConfigError, match="tower of patches, found a Vectors"):
-        of_parts(cohere("tiny"), Spec(Vectors, channels=1, width=2), seeing.modalities["image"], Spec(Series), width=8)
+        of_parts(
+            cohere("tiny"),
+            Spec(Vectors, channels=1, width=2),
+            seeing.modalities["image"],
+            Spec(Series),
+            width=8,
+        )

@@ -200,6 +200,58 @@ def test_as_published(kind: str, twice: bool, tmp_path: Path):
     same_logits(given, ours, again(words.values, attention_mask=mask, **media(given)).logits)
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl": {
+        "hidden_size": 2048, "intermediate_size": 11_008, "max_window_layers": 70, "num_attention_heads": 16,
+        "num_hidden_layers": 36, "num_key_value_heads": 2, "tie_word_embeddings": True, "vocab_size": 151_936,
+        "vision_config": {
+            "depth": 32, "hidden_act": "silu", "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+            "in_chans": 3, "out_hidden_size": 2048, "patch_size": 14, "spatial_merge_size": 2,
+            "spatial_patch_size": 14, "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
+            "tokens_per_second": 2, "temporal_patch_size": 2,
+        },
+    },
+    "qwen2_vl": {
+        "hidden_size": 3584, "intermediate_size": 18_944, "max_window_layers": 28, "num_attention_heads": 28,
+        "num_hidden_layers": 28, "num_key_value_heads": 4, "tie_word_embeddings": False, "vocab_size": 152_064,
+        "vision_config": {
+            "depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16, "in_chans": 3, "hidden_size": 3584,
+            "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2,
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_configs(kind: str, tmp_path: Path):
+    """Of 3 and 7 billion parameters, with the file about pictures that they have beside them."""
+    both = {
+        "architectures": [MODELS[kind][1].__name__], "attention_dropout": 0.0, "bos_token_id": 151_643,
+        "eos_token_id": 151_645, "vision_start_token_id": 151_652, "vision_end_token_id": 151_653,
+        "vision_token_id": 151_654, "image_token_id": 151_655, "video_token_id": 151_656, "hidden_act": "silu",
+        "initializer_range": 0.02, "max_position_embeddings": 128_000, "model_type": kind, "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0, "sliding_window": 32_768, "torch_dtype": "bfloat16",
+        "transformers_version": "4.41.2", "use_cache": True, "use_sliding_window": False,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    }  # fmt: skip
+    pictures = {
+        "min_pixels": 3136, "max_pixels": 12_845_056, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[kind] | both))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(pictures))
+    spec = read_public(Folder(tmp_path))
+    network, newer = spec.model, kind == "qwen2_5_vl"
+    assert network.towers["image"].window == (8 if newer else None)
+    assert network.positions.rate == (2 if newer else None)
+    assert (network.decoder.head is None) == newer
+    assert network.decoder.trunk.block.attention.rotary.sections.sizes == [16, 24, 24]
+    assert spec.modalities["image"].geometry[-1].most == 12_845_056
+    assert spec.modalities["video"].geometry[-1].arguments.get("timed", False) == newer
+    assert "text_config" not in public_files(find.family(kind, "transformers"), spec)["config.json"]
+
+
 def test_what_is_said_twice_must_agree(tmp_path: Path):
     config("qwen2_vl").save_pretrained(tmp_path)
     edited(tmp_path, vocab_size=98)

@@ -44,9 +44,7 @@ def test_rows_are_means_of_frames_and_of_places(material):
     """Written out from the features of each frame by itself; a short clip has fewer rows."""
     short = composed.told(9, composed.scenes(1)[0], "video")
     clip, rate = short.segments[0].value
-    short = replace(
-        short, segments=(replace(short.segments[0], value=(clip[:2], rate)), *short.segments[1:])
-    )
+    short = replace(short, segments=(replace(short.segments[0], value=(clip[:2], rate)), *short.segments[1:]))
     batch = material.batch([*material.samples, short])
     network, stream = material.network, batch.streams["video"]
     found = network.bridge("video", stream)

@@ -237,6 +237,17 @@ def test_what_is_assumed_goes_before_defaults_and_after_the_file() -> None:
     config.finish()
 
 
+def test_without_fields_that_were_read_elsewhere() -> None:
+    config = Config({"a": 1, "b": 2, "c": {"d": 3}}, "config.json")
+    config.ignore("a")
+    view = config.without("a")
+    assert view.take("a", int, 7) == 7
+    assert view.take("b", int) == 2
+    view.section("c").take("d", int)
+    config.finish()
+    assert config.ignored() == {"a": 1}
+
+
 def test_bounds() -> None:
     config = Config({"x": 0, "list": [3, -1], "name": "b", "nothing": None}, "c.json")
     with pytest.raises(ConfigError, match=r"c\.json: x: expected at least 1, found 0"):

@@ -131,7 +131,7 @@ def chat(
 
     from ..model import load
     from ..providers import is_remote, remote
-    from ..speaking import Session
+    from ..session import Session
 
     how: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "seed": seed}
     if is_remote(model):

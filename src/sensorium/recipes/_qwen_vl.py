@@ -4,6 +4,7 @@ their files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,7 +67,7 @@ ANYHOW = (
     "max_position_embeddings", "max_window_layers",
     "pad_token_id", "rope_parameters", "rope_scaling", "sliding_window", "use_sliding_window",
 )  # fmt: skip
-#: Of both towers, in their own norms and in that of the connector.
+#: Of the norms of both towers, and of that of the connector.
 EPS = 1e-6
 _BASE = 10_000.0
 
@@ -97,7 +98,13 @@ def _decoder(config: Config) -> Spec:
 
 
 def tower(
-    config: Config, *, width: int, norm: Spec, feed_forward: Spec, side: int | None = None, whole: Any = ()
+    config: Config,
+    *,
+    width: int,
+    norm: Spec,
+    feed_forward: Spec,
+    side: int | None = None,
+    whole: Sequence[int] = (),
 ) -> Spec:
     """The tower of a public ``vision_config``, by what its blocks are made of; ``side`` of windows is in pixels."""
     for name in ("in_channels", "in_chans"):
@@ -134,7 +141,7 @@ def tower(
         pool=Spec(Pool, width=width, select=Spec(MeanToken)),
         merge=merge,
         window=None if side is None else side // merge // patch * merge,
-        whole=whole,
+        whole=list(whole),
     )
 
 
@@ -219,7 +226,7 @@ class Kin:
                 "image": Spec(
                     Merged,
                     factor=seen.merge,
-                    norm=seen.trunk.block.norm.replace(eps=EPS),
+                    norm=seen.trunk.block.norm,
                     projector=projector,
                     together=True,
                 ),

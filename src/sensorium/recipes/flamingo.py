@@ -1,5 +1,5 @@
 """Flamingo: a frozen language model whose words look at pictures through new layers, opened by gates; as IDEFICS, which
-is LLaMA and CLIP joined so.
+is LLaMA and CLIP joined so, and in the names of OpenFlamingo (see ``_open_flamingo``).
 
 Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning", arXiv:2204.14198; IDEFICS: Laurençon et
 al. 2023, "OBELICS: An Open Web-Scale Filtered Dataset of Interleaved Image-Text Documents", arXiv:2306.16527.
@@ -27,11 +27,28 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import AnyRule, Drop, KeyMap, fuse, fused, layer, same, shaped, under
 from . import _open_flamingo, clip
+from ._fresh import fresh
 from ._layers import layers
 from ._shared import PREPROCESSOR, picture
 from ._trunks import gated, gated_fields, gated_keys, language_model, system
 from ._vocabulary import vocabulary
 
+_WHOLE = {"freeze_text_layers": False, "freeze_vision_layers": False, "eos_token_id": 1}
+#: The public config of each size. All learns, as all is fresh; the end of what is said is token 1 where it is learnt.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "vocab_size": 2048, "cross_layer_interval": 2, "use_resampler": True,
+        "perceiver_config": {"resampler_n_latents": 8, "resampler_depth": 2, "resampler_n_heads": 2,
+                             "resampler_head_dim": 32},
+        "vision_config": {"embed_dim": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+        **_WHOLE,
+    },
+    "9b": {"cross_layer_interval": 4, "use_resampler": True, "qk_layer_norms": True,
+           "perceiver_config": {"qk_layer_norms_perceiver": True},
+           "vision_config": {"embed_dim": 1280}, **_WHOLE},
+}  # fmt: skip
 PROCESSOR = "IdeficsImageProcessor"
 IMAGE, AROUND, END = "<image>", "<fake_token_around_image>", "<end_of_utterance>"
 #: Fields without influence on what is computed: how a gate begins, and what the training of these models left.
@@ -45,6 +62,11 @@ TEMPLATE = (
     "{% else %}{% if loop.first %} {% endif %}{{ part['text'] }}{% endif %}{% endfor %}"
     f"{END}{{{{ '\\n' }}}}{{% endfor %}}{{% if add_generation_prompt %}}Assistant:{{% endif %}}"
 )
+
+
+def flamingo(size: str = "9b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def vision(config: Config) -> Spec:
@@ -159,7 +181,8 @@ def frozen(config: Config, tied: bool) -> list[Spec]:
 
 def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
-    image, pixels = picture(folder, PROCESSOR)
+    side = folder.config.section("vision_config").take("image_size", int, 224, least=1)
+    image, pixels = picture(folder, PROCESSOR, {"image_size": side})
     place, template = None, TEMPLATE
     if (words := vocabulary(folder)) is not None:
         place = words.engine.id(IMAGE)

@@ -24,6 +24,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import TRANSPOSED, KeyMap, same
+from ._fresh import fresh
 from ._parts import part_of
 from ._shared import PREPROCESSOR, PROCESSOR_CONFIG, picture
 from ._tiles import last_step
@@ -31,6 +32,29 @@ from ._trunks import system
 from ._vlm import keys as vlm_keys
 from ._vlm import placeholder, sections, tied
 
+_EYE = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 896, "patch_size": 14, "vision_use_head": False}  # fmt: skip
+_SCALED = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "sliding_window": 1024}
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6,
+                        "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 32,
+                        "query_pre_attn_scalar": 32, "sliding_window": 64, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8, "vision_use_head": False},
+        "mm_tokens_per_image": 16,
+    },
+    "4b": {
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10_240, "num_hidden_layers": 34, **_SCALED},
+        "vision_config": _EYE,
+    },
+    "12b": {
+        "text_config": {"hidden_size": 3840, "intermediate_size": 15_360, "num_hidden_layers": 48,
+                        "num_attention_heads": 16, "num_key_value_heads": 8, **_SCALED},
+        "vision_config": _EYE,
+    },
+}  # fmt: skip
 TRUNK, EYE = "gemma3_text", "siglip_vision_model"
 PROCESSOR = "Gemma3ImageProcessor"
 #: What a template writes for a picture, what holds the place of each of its rows, and what comes after.
@@ -45,6 +69,11 @@ TEMPLATE = (
     "<end_of_turn>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+
+
+def gemma3(size: str = "4b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size, special=(BEGIN, END))
 
 
 def gemma3_network(config: Config, pixels: Spec | None = None) -> Spec:

@@ -30,11 +30,22 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import AnyRule, Drop, KeyMap, Rule, layer, same, shaped, under
 from . import clip
+from ._fresh import fresh
 from ._shared import PREPROCESSOR, picture
 from ._trunks import system
 from ._vocabulary import vocabulary
 from ._words import BLOCK
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "vocab_size": 2048, "max_position_embeddings": 256,
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+    },
+    "base": {},
+}  # fmt: skip
 PROCESSOR = "CLIPImageProcessor"
 IMAGE, VIDEO = "image", "video"
 #: What was trained: what is seen, then all that is said, from the first token of BERT to the last. Its vocabulary has
@@ -47,6 +58,11 @@ TEMPLATE = (
     "{{% generation %}}{{{{ part['text'] }}}}{{{{ sep_token }}}}{{% endgeneration %}}"
     "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}{{% endfor %}}"
 )
+
+
+def git(size: str = "base") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def decoder(config: Config) -> Spec:
@@ -125,7 +141,9 @@ def tokens(tower: Spec) -> int:
 def read(folder: Folder) -> Spec:
     """The System of a public checkpoint."""
     folder.config.take("model_type", str)
-    seen, pixels = picture(folder, PROCESSOR)
+    side = folder.config.section("vision_config").take("image_size", int, 224, least=1)
+    usual = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    seen, pixels = picture(folder, PROCESSOR, usual)
     network = git_network(folder.config, pixels, None)
     folder.config.finish()
     kind, tower, frames = _eye(network)

@@ -26,12 +26,30 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, same, under
 from . import siglip
+from ._fresh import fresh
 from ._parts import Part, part_in, part_of
 from ._shared import PREPROCESSOR, PROCESSOR_CONFIG, picture
 from ._tiles import last_step
 from ._trunks import system
 from ._vlm import placeholder, renamed, sections, tied
 
+#: The public config of each size; of SmolVLM, that of 256 million.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+                        "num_attention_heads": 4, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 32, "patch_size": 8},
+    },
+    "256m": {
+        "text_config": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+                        "num_attention_heads": 9, "num_key_value_heads": 3, "rope_theta": 100_000.0,
+                        "rms_norm_eps": 1e-5, "vocab_size": 49_280},
+        "vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+                          "num_attention_heads": 12, "image_size": 512, "patch_size": 16},
+        "scale_factor": 4,
+    },
+}  # fmt: skip
 TRUNK, EYE = "llama", "idefics3_vision"
 #: What transformers calls each of the two.
 NAMES = {"idefics3": "Idefics3", "smolvlm": "SmolVLM"}
@@ -54,6 +72,11 @@ TEMPLATE = (
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+
+
+def idefics3(size: str = "256m") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size, special=[BORDER, WHOLE])
 
 
 def vision(config: Config) -> Spec:

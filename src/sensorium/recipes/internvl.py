@@ -30,6 +30,7 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, layer, under
 from ..weights.tensors import open_tensors
+from ._fresh import fresh
 from ._internvit import EYE
 from ._parts import part_in, part_of
 from ._shared import CLIP_PREPROCESSOR, PREPROCESSOR, PROCESSOR_CONFIG, clip, picture
@@ -38,6 +39,21 @@ from ._trunks import system
 from ._vit import sides
 from ._vlm import SPELLINGS, placeholder, sections, tied
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+                        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": [32, 32], "patch_size": [8, 8]},
+    },
+    "1b": {
+        "text_config": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+                        "num_attention_heads": 14, "num_key_value_heads": 2, "rope_theta": 1_000_000.0,
+                        "vocab_size": 151_674},
+        "vision_config": {"attention_bias": True},
+    },
+}  # fmt: skip
 TRUNK = "qwen2"
 PROCESSOR = "GotOcr2ImageProcessor"
 CLIP_PROCESSOR = "InternVLVideoProcessor"
@@ -57,6 +73,11 @@ TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def internvl(size: str = "1b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size, special=[BEFORE, AFTER])
 
 
 def internvl_network(config: Config, image: Spec, pixels: Spec, *, headed: bool) -> Spec:

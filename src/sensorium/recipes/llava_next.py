@@ -20,6 +20,7 @@ from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, same
 from . import llava
+from ._fresh import fresh
 from ._llava import (
     IMAGE,
     processor_config,
@@ -37,6 +38,23 @@ from ._trunks import system
 from ._vlm import keys as vlm_keys
 from ._vlm import placeholder, sections, tied
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+                        "num_attention_heads": 4, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3,
+                          "num_attention_heads": 4, "image_size": 32, "patch_size": 8},
+        "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]],
+    },
+    "mistral-7b": {
+        "text_config": {"model_type": "mistral", "intermediate_size": 14_336, "num_key_value_heads": 8,
+                        "rope_theta": 1_000_000.0, "sliding_window": None, "rms_norm_eps": 1e-5,
+                        "vocab_size": 32_064},
+        "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                          "num_attention_heads": 16, "image_size": 336, "patch_size": 14},
+    },
+}  # fmt: skip
 TRUNK, EYE = "llama", "clip_vision_model"
 PROCESSOR = "LlavaNextImageProcessor"
 RESOLUTIONS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
@@ -51,6 +69,11 @@ TEMPLATES = {
         "{% if message['role'] == 'user' %} [/INST]{% else %}{{ eos_token }} {% endif %}{% endif %}{% endfor %}"
     )
 }
+
+
+def llava_next(size: str = "mistral-7b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def llava_next_network(config: Config, image: Spec, pixels: Spec) -> Spec:

@@ -20,6 +20,7 @@ from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.family import Family, Folder
 from ..weights.keymap import KeyMap, layer
+from ._fresh import fresh
 from ._parts import part_of
 from ._shared import PREPROCESSOR, PROCESSOR_CONFIG, picture
 from ._trunks import system
@@ -27,6 +28,22 @@ from ._vlm import keys as vlm_keys
 from ._vlm import placeholder, sections, tied
 from .siglip import PROCESSOR
 
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text_config": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
+                        "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 2048},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "image_size": 64, "patch_size": 8, "vision_use_head": False},
+        "projection_dim": 128,
+    },
+    "3b-224": {
+        "text_config": {"hidden_size": 2048, "intermediate_size": 16_384, "num_hidden_layers": 18,
+                        "num_attention_heads": 8, "num_key_value_heads": 1, "vocab_size": 257_216},
+        "vision_config": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+                          "num_attention_heads": 16, "patch_size": 14, "vision_use_head": False},
+    },
+}  # fmt: skip
 TRUNK, EYE = "gemma", "siglip_vision_model"
 IMAGE = "<image>"
 #: What follows from other fields, or says how files of some age were run: that a prompt is read both ways.
@@ -37,8 +54,13 @@ TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
     "{% if loop.first %}{{ bos_token }}{% endif %}"
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\n' }}{% endif %}{% endfor %}"
 )
+
+
+def paligemma(size: str = "3b-224") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def paligemma_network(config: Config, pixels: Spec | None = None) -> Spec:

@@ -14,8 +14,57 @@ from ..nn.layers.norms import RMSNorm
 from ..weights.card import Card
 from ..weights.config import Config
 from ..weights.keymap import AnyRule, fused, layer
+from ._fresh import fresh
 from ._parts import Part
 from ._qwen_vl import EPS, Kin, tower, tower_fields, tower_keys, trunk
+from ._shared import CLIP_PREPROCESSOR
+
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 2048,
+        "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+        "vision_config": {"hidden_size": 64, "intermediate_size": 128, "depth": 2, "num_heads": 4,
+                          "window_size": 56, "fullatt_block_indexes": [1], "out_hidden_size": 128},
+    },
+    "3b": {
+        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        "vision_config": {"hidden_size": 1280, "out_hidden_size": 2048, "tokens_per_second": 2},
+    },
+}  # fmt: skip
+#: What the tiny size prepares smaller than others do.
+PREPARED = {"tiny": {CLIP_PREPROCESSOR: {"size": {"shortest_edge": 56**2, "longest_edge": 112**2}}}}
+
+
+def qwen2_5_vl(size: str = "3b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size, prepared=PREPARED.get(size))
+
+
+#: The public config of each size.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 2048, "rope_scaling": {"mrope_section": [4, 6, 6]},
+        "vision_config": {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "patch_size": 14,
+                          "out_hidden_size": 128, "window_size": 56, "fullatt_block_indexes": [1],
+                          "tokens_per_second": 2},
+    },
+    "3b": {
+        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+        "rope_scaling": {"mrope_section": [16, 24, 24]},
+        "vision_config": {"hidden_size": 1280, "out_hidden_size": 2048, "tokens_per_second": 2},
+    },
+}  # fmt: skip
+
+
+def qwen2_5_vl(size: str = "3b") -> Spec:
+    """The System with fresh weights; its vocabulary is learnt from your texts."""
+    return fresh(FAMILY, SIZES, size)
 
 
 def vision(config: Config) -> Spec:

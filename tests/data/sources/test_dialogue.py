@@ -164,3 +164,17 @@ def test_bad_chat(parse, record, field, reason) -> None:
         parse(record)
     assert (caught.value.file, caught.value.line, caught.value.field) == ("chats.jsonl", 2, field)
     assert caught.value.key == "chats:2"
+
+
+def test_a_preference(parse) -> None:
+    """The question is common; what was chosen and what was rejected are turns of their own."""
+    record = {"question": "what?", "chosen": "a star", "rejected": "a moon"}
+    found = [(s.value, s.role, s.target, s.turn) for s in parse(record).segments]
+    assert found == [
+        ("what?", "user", False, 0),
+        ("a star", "assistant", True, 1),
+        ("a moon", "assistant", True, 2),
+    ]
+    for name in record:
+        with pytest.raises(DataError, match=f"{name}.*missing"):
+            parse({key: value for key, value in record.items() if key != name})

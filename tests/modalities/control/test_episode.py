@@ -79,10 +79,14 @@ def test_pictures_stand_at_their_steps():
     place = episode.alphabet.places["video"]
     ids, _ = composed(episode, ONE, video=frames)
     steps = np.array(ids).reshape(3, 7)
-    assert (steps == place).tolist() == [[False] * 3 + [True] * 2 + [False] * 2] * 3, "video comes after speed"
+    assert (steps == place).tolist() == [[False] * 3 + [True] * 2 + [False] * 2] * 3, (
+        "video comes after speed"
+    )
     early = Episode(pictures={"video": 2})
     ids_early, _ = composed(early, {"observations": {"wind": [0.5]}, "actions": [1]}, video=[frames[0][:1]])
-    assert [at for _, at in plain(early, ids_early)] == [-1, -1, 2, -1, -1], "places are counted over pictures"
+    assert [at for _, at in plain(early, ids_early)] == [-1, -1, 2, -1, -1], (
+        "places are counted over pictures"
+    )
     two, _ = composed(episode, ONE, ONE, video=frames * 2)
     assert two == ids + ids
     only, learnt = composed(episode, answer=True, video=frames)

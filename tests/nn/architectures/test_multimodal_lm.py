@@ -24,7 +24,7 @@ from sensorium.nn.layers.feed_forward import GatedMLP
 from sensorium.nn.layers.norms import RMSNorm
 from sensorium.nn.layers.rotary import Rotary
 from sensorium.nn.layers.transformer import Transformer
-from sensorium.objectives import NextToken
+from sensorium.objectives import NextToken, Preferences
 
 PLACE, WIDTH, INNER, WORDS = 30, 16, 6, 31
 ROWS = 4  # of a picture
@@ -289,3 +289,24 @@ def test_parts_must_fit():
             language="words", decoder=decoder, towers={"picture": eye}, connectors={"picture": wide},
             placeholders={"picture": 1},
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [{}, {"positions": Counted()}])
+def test_two_branches_are_a_preference(kind: dict):
+    """Of the sequences with just two branches; the others take no part."""
+    model = network(**kind)
+    rows, branch = [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 2, 1, 4]], [[0, 0, 1, 1, 2, 2], [0, 0, 0], [0, 1, 2, 2]]
+    learnt = [[0, 0, 1, 1, 0, 1], [0, 1, 1], [0, 1, 1, 1]]
+    given = batch(rows, learnt, [], branch)
+    objective = Preferences(stream="words", beta=0.3, reference_free=True)
+    assert objective.counts(given) == {"preferences": 2}
+
+    def likely(ids: list[int], marks: list[int]) -> torch.Tensor:
+        found = model(batch([ids], [marks], [])).language
+        return found.logits.log_softmax(1).gather(1, found.target[:, None]).sum()
+
+    first = likely([1, 2, 3, 4], [0, 0, 1, 1]) - likely([1, 2, 5, 6], [0, 0, 0, 1])
+    second = likely([3, 2], [0, 1]) - likely([3, 1, 4], [0, 1, 1])
+    expected = -nn.functional.logsigmoid(0.3 * torch.stack([first, second])).sum()
+    found = objective.totals(model(given))["preferences"]
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)

@@ -70,6 +70,7 @@ def test_frames_are_more_rows():
 def test_no_rows_and_what_cannot_be():
     ours = Merged(factor=2, norm=LayerNorm(width=3), projector=linear(12))
     check_no_rows(ours, 3, layout=2)
+    check_no_rows(ours, 3)
     with pytest.raises(ConfigError, match="need a layout"):
         ours(features([4], 3))
     with pytest.raises(ConfigError, match=r"found the layouts \[\[2, 4\]\] of \[4\] tokens"):

@@ -57,6 +57,8 @@ def test_depth_hidden_width_and_norm():
     gelu = nn.functional.gelu
     expected = third(gelu(second(gelu(first(nn.functional.layer_norm(x.rows, (6,)))))))
     torch.testing.assert_close(ours(x).rows, expected, **EXACT)
+    ours.norm_out = LayerNorm(width=8).double()
+    torch.testing.assert_close(ours(x).rows, nn.functional.layer_norm(expected, (8,)), **EXACT)
     check_no_rows(ours, 6)
 
 

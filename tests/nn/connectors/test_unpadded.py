@@ -70,6 +70,7 @@ def test_best_resolution_is_that_of_transformers():
 
 def test_no_rows_and_what_cannot_be():
     check_no_rows(unpadded(linear(3)), 3, layout=2)
+    check_no_rows(unpadded(linear(3)), 3)
     with pytest.raises(ConfigError, match=r"24 x 24 pixels has 1 \+ 4 tiles of 16 tokens, found 48 tokens"):
         unpadded()(features([48], 6), torch.tensor([[24, 24]]))
     with pytest.raises(ConfigError, match="need a layout"):

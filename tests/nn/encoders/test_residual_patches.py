@@ -25,7 +25,9 @@ def test_a_patch_is_read_alone_and_knows_its_place():
     other = torch.randn(1, 8, 12, 3)
     other[:, 4:, :4] = picture[:, :4, 4:8]
     moved = read(eye, other).view(2, 3, 6)[1, 0]
-    middles = {axis: [int((part + 0.5) / size * 128) for part in range(size)] for axis, size in (("r", 2), ("c", 3))}
+    middles = {
+        axis: [int((part + 0.5) / size * 128) for part in range(size)] for axis, size in (("r", 2), ("c", 3))
+    }
     there = eye.row.weight[middles["r"][1]] + eye.column.weight[middles["c"][0]]
     here = eye.row.weight[middles["r"][0]] + eye.column.weight[middles["c"][1]]
     torch.testing.assert_close(moved - there, rows[0, 1] - here, atol=1e-5, rtol=1e-4)

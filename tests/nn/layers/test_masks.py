@@ -85,6 +85,10 @@ CASES: dict[str, tuple[Mask, Callable[[int, int, int], bool]]] = {
         packed(SEGMENTS, causal=True),
         lambda b, q, k: k <= q and bool(SEGMENTS[b, q] == SEGMENTS[b, k]),
     ),
+    "also": (
+        Mask(causal=True, near=4, also=packed(SEGMENTS).rule),
+        lambda b, q, k: 0 <= q - k < 4 or bool(SEGMENTS[b, q] == SEGMENTS[b, k]),
+    ),
     "interleaved": (interleaved(layout(), layout()), _interleaved),
 }
 

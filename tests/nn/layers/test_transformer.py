@@ -90,3 +90,26 @@ def test_a_stack_of_nothing_and_of_less():
     assert torch.equal(stack(depth=0)(x, dense(2, 2), everything()), x)
     with pytest.raises(ConfigError, match="a depth of at least 0, found -1"):
         stack(depth=-1)
+
+
+def test_recomputing_changes_no_gradient():
+    """Not even with dropout, which is drawn again as it was."""
+    x = torch.randn(10, 12, dtype=torch.float64)
+    found = []
+    for recompute in (False, True):
+        trunk = stack(drop_path=0.4, dropout=0.3).train()
+        trunk.recompute = recompute
+        torch.manual_seed(5)
+        trunk(x, dense(2, 5), causal()).square().sum().backward()
+        found.append([parameter.grad for parameter in trunk.parameters()])
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, plain, **CLOSE)
+
+
+def test_blocks_in_turn():
+    kinds = [block(width=12, heads=3, hidden=hidden) for hidden in (24, 36)]
+    trunk = Transformer(width=12, depth=5, block=kinds)
+    hidden = [len(one.feed_forward.up.weight) for one in trunk.blocks]
+    assert hidden == [24, 36, 24, 36, 24]
+    with pytest.raises(ConfigError, match="an empty list"):
+        Transformer(width=12, depth=1, block=[])

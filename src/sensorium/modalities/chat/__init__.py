@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from .conversation import Conversation
 from .messages import Message, Part, from_segments, read_messages
-from .placeholders import MergedGrid, Numbered, PerPiece, Placeholder, Repeated, SpaceTime, TileGrid, UnpaddedTiles
+from .placeholders import (
+    MergedGrid,
+    Numbered,
+    PerPiece,
+    Placeholder,
+    Repeated,
+    SpaceTime,
+    TileGrid,
+    UnpaddedTiles,
+)
 from .template import ChatTemplate
 
 __all__ = [

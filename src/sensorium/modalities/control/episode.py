@@ -84,9 +84,7 @@ class Episode(Composer):
         user says is text. Raises DataError naming the field.
         """
         told = [
-            self._loaded(segment)
-            for segment, medium in zip(segments, media, strict=True)
-            if medium is None
+            self._loaded(segment) for segment, medium in zip(segments, media, strict=True) if medium is None
         ]
         seen: dict[str, list[Medium]] = {name: [] for name in self.pictures}
         for segment, medium in zip(segments, media, strict=True):
@@ -99,7 +97,9 @@ class Episode(Composer):
         told = told or [Trajectory()]
         for name, given in seen.items():
             if given and len(given) != len(told):
-                raise DataError(f"expected one for each of {len(told)} episodes, found {len(given)}", field=name)
+                raise DataError(
+                    f"expected one for each of {len(told)} episodes, found {len(given)}", field=name
+                )
         return self._composed(told, seen, answer=answer)
 
     def decode(self, ids: Sequence[int] | Int[Tensor, "t"]) -> str:
@@ -176,9 +176,7 @@ class Episode(Composer):
                 f"the sample has {total:,} tokens or more, the limit is {self.max_tokens:,}: cut its episodes"
             )
 
-    def _line(
-        self, told: Trajectory, seen: Mapping[str, Medium]
-    ) -> tuple[Int[np.ndarray, "t"], np.ndarray]:
+    def _line(self, told: Trajectory, seen: Mapping[str, Medium]) -> tuple[Int[np.ndarray, "t"], np.ndarray]:
         """The tokens of one episode, and which are texts or actions."""
         spoken = [] if told.text is None else [*self._spoken(told.text), self.eos]
         pictures = {name: self._held(name, one, told.steps) for name, one in seen.items()}

@@ -72,6 +72,7 @@ class CrossAttended(MultimodalLM):
         if reach is not None and reach < 1:
             raise ConfigError(f"words must look at the last medium at least, found a reach of {reach}")
         self.reach, self.end = reach, end
+        self.media_width = self._media_width(decoder)
 
     def splice(self, batch: Batch, media: Mapping[str, Rows]) -> Accompanied:
         """The words of a batch, and their ``media``. Raises DataError naming the sample that holds more or fewer places
@@ -90,7 +91,7 @@ class CrossAttended(MultimodalLM):
         ]
         longest = max(map(len, numbers))
         # Also without any media, all that makes them has a gradient.
-        none = [rows.new_zeros(0, self._media_width(self.decoder)), *(one.rows[:0] for one in media.values())]
+        none = [rows.new_zeros(0, self.media_width), *(one.rows[:0] for one in media.values())]
         whole = [torch.cat([*none, *one]).to(rows.dtype) for one in shown]
         return Accompanied(
             rows,

@@ -42,6 +42,8 @@ class Merged(Connector):
     def _squares(self, lengths: Int[Tensor, "n"], layout: Int[Tensor, "n k"] | None) -> Int[Tensor, "m"]:
         """Where the tokens stand, square by square. Frames need no thought: they are more rows."""
         side = self.factor
+        if layout is None and not len(lengths):
+            layout = lengths.new_zeros(0, 2)
         if layout is None or layout.shape[1] < 2:
             raise ConfigError("these segments need a layout of rows and columns of tokens, found none")
         if bool((layout.prod(1) != lengths).any() or (layout[:, -2:] % side).any()):

@@ -48,6 +48,8 @@ class Unpadded(Connector):
         self.newline = nn.Parameter(torch.randn(self.width) * self.width**-0.5)
 
     def forward(self, features: Features, layout: Int[Tensor, "n k"] | None = None) -> Rows:
+        if layout is None and not len(features.lengths):
+            layout = features.lengths.new_zeros(0, 2)
         if layout is None or layout.shape[1] != 2:
             raise ConfigError("these segments need a layout of the original height and width, found none")
         rows = self.connector(features, layout)
