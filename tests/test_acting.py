@@ -11,8 +11,8 @@ import sensorium as sm
 from sensorium.acting import History, act
 from sensorium.core import CapabilityError, ConfigError, DataError, Sample, Segment
 from sensorium.data.world import control
-from sensorium.model import Model
 from sensorium.modalities.control import Actions
+from sensorium.model import Model
 from sensorium.recipes.gato import gato
 from sensorium.recipes.llama import llama
 from sensorium.run import Plan, train
@@ -46,8 +46,8 @@ def fresh() -> Model:
 
 @pytest.mark.slow
 def test_it_learns_to_bring_the_puck_to_its_goal(tmp_path):
-    """From files of demonstrations, by the usual run, in less than a minute of one core: in about 9 of 10 rounds. Chance
-    and a fresh model do in about 1 of 100.
+    """From files of demonstrations, by the usual run, in less than a minute of one core: in about 9 of 10 rounds.
+    Chance and a fresh model do in about 1 of 100.
     """
     manifest = control.write_control(tmp_path / "puck", 3_000)
     plan = Plan("gato:tiny", [str(manifest)], tmp_path / "run", duration={"steps": 700})

@@ -17,7 +17,8 @@ from sensorium import cli, zoo
 FROZEN = {
     "demo": "[--out] [--minutes] [--seed]",
     "train": "RECIPE [OVERRIDES] --data --out [--validation] [--epochs] [--steps] [--minutes] [--processes] "
-    "[--device] [--image] [--text] [--audio] [--video] [--series] [--trunk] [--connector] [--learn] [--teacher] [--lock]",
+    "[--device] [--image] [--text] [--audio] [--video] [--series] [--trunk] [--connector] "
+    "[--learn] [--teacher] [--lock]",
     "inspect": "DATA [--decode] [--split] [--recipe] [--model] [--show] [--json-out]",
     "evaluate": "RUN --data [--split] [--limit] [--template] [--shots] [--code] [--device]",
     "embed": "RUN --data --out [--modality] [--split] [--batch-size] [--code] [--device]",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .core import CapabilityError, ConfigError, Sample, Segment
 from .data.collate import collate
@@ -31,7 +32,8 @@ def act(model: Model, samples: Sequence[Sample], actions: Actions) -> list[np.nd
         return []
     items = [prepare(sample, model.modalities, answer=True) for sample in samples]
     state = network.begin(collate(items, model.modalities).to(model.device), room=actions.width)
-    tokens, chosen = actions.tokens(words.alphabet), []
+    tokens = actions.tokens(words.alphabet)
+    chosen: list[Tensor] = []
     for place in range(actions.width):
         if place:
             state.extend(chosen[-1] + tokens.start)
@@ -40,8 +42,8 @@ def act(model: Model, samples: Sequence[Sample], actions: Actions) -> list[np.nd
 
 
 class History:
-    """What was seen and done in one environment, of which the last ``horizon`` steps are looked at: as many as the model
-    learnt from. ``prompt`` are segments that come before, such as a demonstration's.
+    """What was seen and done in one environment, of which the last ``horizon`` steps are looked at: as many as the
+    model learnt from. ``prompt`` are segments that come before, such as a demonstration's.
 
     What is seen is a dict of numbers, and of pictures under the names of their modalities.
     """

@@ -126,7 +126,10 @@ def samples(spec: Spec) -> list[Sample]:
     return [
         Sample(
             f"s{index}",
-            tuple(Segment(name, value(name, index), target=name in ("text", "episode")) for name in spec.modalities),
+            tuple(
+                Segment(name, value(name, index), target=name in ("text", "episode"))
+                for name in spec.modalities
+            ),
         )
         for index in range(4)
     ]

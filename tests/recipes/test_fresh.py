@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-
 from sensorium.core import ConfigError, Sample, Segment
 from sensorium.modalities.chat.templates import TURNS
 from sensorium.recipes.flamingo import flamingo

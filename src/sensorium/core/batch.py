@@ -56,9 +56,9 @@ class Stream:
         return torch.where(both.any(0), (both * (number + 1)[:, None]).sum(0) - 1, found)
 
     def rivals(self) -> Int[Tensor, "n t"]:
-        """Of which answer each token is, where segments have branches: twice the number of its pair, and one more in the
-        answer that was rejected; -1 for none. A pair are the branches of a segment that has just two: the first was
-        preferred.
+        """Of which answer each token is, where segments have branches: twice the number of its pair, and one more in
+        the answer that was rejected; -1 for none. A pair are the branches of a segment that has just two: the first
+        was preferred.
         """
         assert self.branch is not None
         both = self.branch.amax(1) == 2

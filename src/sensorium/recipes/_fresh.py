@@ -13,6 +13,7 @@ from ..core.spec import Spec
 from ..nn.encoders.layer_features import LayerFeatures
 from ..nn.encoders.patch_tower import PatchTower
 from ..nn.encoders.tiled import Tiled
+from ..nn.encoders.window_adapters import WindowAdapters
 from ..training.rules import Rule
 from ..weights.config import Config
 from ..weights.family import CONFIG, Family, Folder
@@ -41,9 +42,9 @@ def fresh(
     special: Sequence[str] = (),
     prepared: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Spec:
-    """A System of ``family`` with fresh weights, of the public config in one of ``sizes``. Its vocabulary is learnt from
-    your texts, with ``special`` among its special tokens; there is no public layout for it. ``prepared`` is what the
-    other files of a checkpoint would say, such as how pictures are prepared.
+    """A System of ``family`` with fresh weights, of the public config in one of ``sizes``. Its vocabulary is learnt
+    from your texts, with ``special`` among its special tokens; there is no public layout for it. ``prepared`` is what
+    the other files of a checkpoint would say, such as how pictures are prepared.
     """
     if size not in sizes:
         raise ConfigError(f"{family.name} has no size {size!r}{nearest(size, sizes)}")
@@ -57,7 +58,7 @@ def fresh(
         special=[*(words.special or []), *special],
         vocabulary=network.decoder.embedding.vocabulary,
     )
-    rules = [*found.training.arguments.get("rules", []), *_unread(network)]
+    rules = [*found.training.arguments.get("rules", []), *unread(network)]
     return (
         found.replace(
             family=None,
@@ -69,7 +70,7 @@ def fresh(
     )
 
 
-def _unread(network: Spec) -> list[Spec]:
+def unread(network: Spec) -> list[Spec]:
     """Rules for parts of towers that no connector asks for, which cannot learn: blocks after the last wanted state, and
     the norms behind them.
     """
@@ -82,7 +83,7 @@ def _unread(network: Spec) -> list[Spec]:
 
 def _unasked(name: str, tower: Spec) -> list[str]:
     """The beginnings of the names of such parts."""
-    if tower.cls is Tiled:
+    if tower.cls in (Tiled, WindowAdapters):
         return _unasked(f"{name}tower.", tower.tower)
     parts = []
     if tower.cls is LayerFeatures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from ..core.errors import ConfigError
 from ..core.spec import Spec
 from ..modalities.chat.conversation import Conversation
 from ..nn.architectures.multimodal_lm import MultimodalLM
-from ..training.rules import Rule
+from ._fresh import unread
 from ._trunks import system
 
 
@@ -44,18 +43,5 @@ def joined(trunk: Spec, media: Mapping[str, Joined]) -> Spec:
     )
     modalities = {name: one.modality for name, one in media.items()}
     words = words.replace(placeholders=held, special=[*(words.special or []), *marks])
-    return system(None, network, {**modalities, language: words}, lr=1e-3)
-
-
-def never_run(spec: Spec, name: str, reader: Spec) -> Spec:
-    """The System in which those parts of a tower do not learn that its ``LayerFeatures``, of this ``name`` in the
-    network, never asks: the blocks after the last wanted state, and what follows them.
-    """
-    depth = reader.tower.trunk.depth
-    last = max(layer % (depth + 1) for layer in reader.layers)
-    blocks = "|".join(str(block) for block in range(last, depth))
-    parts = r"pool\.|norm_out\." + (rf"|trunk\.blocks\.({blocks})\." if blocks else "")
-    rules = spec.training.arguments.get("rules", [])
-    return spec.set(
-        "training.rules", [*rules, Spec(Rule, pattern=rf"^{re.escape(name)}\.tower\.({parts})", rate=0.0)]
-    )
+    made = system(None, network, {**modalities, language: words}, lr=1e-3)
+    return made.set("training.rules", unread(network))

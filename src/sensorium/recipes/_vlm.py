@@ -32,8 +32,8 @@ def placeholder(config: Config, *names: str, otherwise: int | None = None) -> in
 
 
 def sections(spec: Spec, decoder: str, tower: str, seen: Spec) -> dict[str, Any]:
-    """The ``text_config`` and the ``vision_config`` of a System with the image tower ``seen``, by the pages of its parts;
-    ``decoder`` and ``tower`` are the model types where no config said them.
+    """The ``text_config`` and the ``vision_config`` of a System with the image tower ``seen``, by the pages of its
+    parts; ``decoder`` and ``tower`` are the model types where no config said them.
     """
     return {
         "text_config": part_in(spec, "text_config", decoder).write(spec.model.decoder),

@@ -5,7 +5,8 @@ Reed et al. 2022, "A Generalist Agent", arXiv:2205.06175.
 A composition: there are no public weights. Tokens are those of the paper (mu-law, 1,024 bins, whole numbers as they
 are, places within a step, patches through a residual block); actions and texts are learnt, and earlier episodes of a
 sample are its prompt. The trunk is GPT-2's, with learned places in the whole sequence, where the paper has a gated
-feed-forward; the residual block is that of BiT, with standardised filters; the vocabulary of texts is learnt from yours.
+feed-forward; the residual block is that of BiT, with standardised filters; the vocabulary of texts is learnt from
+yours.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def palm_e(size: str = "12b") -> Spec:
 
 
 def of_parts(trunk: Spec, tower: Spec, image: Spec, states: Spec, *, width: int, rows: int = 1) -> Spec:
-    """The System of a language model's System, of a tower of patches with its modality, and of ``states``, a modality of
-    vectors. An MLP with a hidden layer of ``width`` makes ``rows`` tokens of each state.
+    """The System of a language model's System, of a tower of patches with its modality, and of ``states``, a modality
+    of vectors. An MLP with a hidden layer of ``width`` makes ``rows`` tokens of each state.
     """
     if tower.cls is not PatchTower:
         raise ConfigError(f"expected a tower of patches, found a {tower.cls.__qualname__}")

@@ -44,29 +44,6 @@ def qwen2_5_vl(size: str = "3b") -> Spec:
     return fresh(FAMILY, SIZES, size, prepared=PREPARED.get(size))
 
 
-#: The public config of each size.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "vocab_size": 2048, "rope_scaling": {"mrope_section": [4, 6, 6]},
-        "vision_config": {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "patch_size": 14,
-                          "out_hidden_size": 128, "window_size": 56, "fullatt_block_indexes": [1],
-                          "tokens_per_second": 2},
-    },
-    "3b": {
-        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16,
-        "num_key_value_heads": 2, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
-        "rope_scaling": {"mrope_section": [16, 24, 24]},
-        "vision_config": {"hidden_size": 1280, "out_hidden_size": 2048, "tokens_per_second": 2},
-    },
-}  # fmt: skip
-
-
-def qwen2_5_vl(size: str = "3b") -> Spec:
-    """The System with fresh weights; its vocabulary is learnt from your texts."""
-    return fresh(FAMILY, SIZES, size)
-
-
 def vision(config: Config) -> Spec:
     """The tower of a public ``vision_config``."""
     width = config.take("hidden_size", int, 3584, least=1)

@@ -43,27 +43,6 @@ def qwen2_vl(size: str = "2b") -> Spec:
     return fresh(FAMILY, SIZES, size, prepared=PREPARED.get(size))
 
 
-#: The public config of each size.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "vocab_size": 2048, "rope_scaling": {"mrope_section": [4, 6, 6]},
-        "vision_config": {"depth": 2, "embed_dim": 64, "mlp_ratio": 2, "num_heads": 4, "hidden_size": 128},
-    },
-    "2b": {
-        "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
-        "num_key_value_heads": 2, "vocab_size": 151_936, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
-        "rope_scaling": {"mrope_section": [16, 24, 24]},
-        "vision_config": {"hidden_size": 1536},
-    },
-}  # fmt: skip
-
-
-def qwen2_vl(size: str = "2b") -> Spec:
-    """The System with fresh weights; its vocabulary is learnt from your texts."""
-    return fresh(FAMILY, SIZES, size)
-
-
 def vision(config: Config) -> Spec:
     """The tower of a public ``vision_config``."""
     width = config.take("embed_dim", int, 1280, least=1)

@@ -21,7 +21,7 @@ from ..nn.connectors.space_time import SpaceTimePooled
 from ..nn.encoders.layer_features import LayerFeatures
 from ..nn.encoders.tiled import Tiled
 from ..weights.card import Card
-from ._joined import Joined, joined, never_run
+from ._joined import Joined, joined
 from .clip import clip
 from .llama import llama
 
@@ -53,11 +53,10 @@ def of_parts(trunk: Spec, tower: Spec, image: Spec, *, frames: int = 100) -> Spe
     """
     places = math.prod(tower.embedding.positions.grid)
     projector = Spec(Projector, inner=tower.trunk.width, width=trunk.model.decoder.trunk.width)
-    reader = Spec(LayerFeatures, tower=tower, layers=[-2])
     medium = Joined(
         modality=Spec(Video, frames=frames, geometry=image.geometry, mean=None),
-        tower=Spec(Tiled, tower=reader),
+        tower=Spec(Tiled, tower=Spec(LayerFeatures, tower=tower, layers=[-2])),
         connector=Spec(SpaceTimePooled, tokens=places, projector=projector),
         placeholder=Spec(SpaceTime, written=WRITTEN, token=ROW, places=places, before=BEGIN, after=END),
     )
-    return never_run(joined(trunk, {"video": medium}), "towers.video.tower", reader)
+    return joined(trunk, {"video": medium})

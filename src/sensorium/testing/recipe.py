@@ -21,7 +21,6 @@ from ..weights.family import TRANSFORMERS
 from .claims import claim, close
 from .material import Material, Recipe, Samples, ready
 
-
 #: Numbers of a batch, which differ in another one.
 _NUMBERED = ("owner", "preferences.pair")
 
@@ -192,8 +191,9 @@ def _uses(material: Material) -> dict[str, Callable[[Model], Tensor]]:
     }
 
 
-def _embedded(model: Model, name: str, values: list[Any]) -> Tensor:
-    return model.embed(**{name: values})
+def _embedded(model: Model, name: str, values: Any) -> Tensor:
+    given: dict[str, Any] = {name: values}
+    return model.embed(**given)
 
 
 def _check_writing(material: Material) -> None:

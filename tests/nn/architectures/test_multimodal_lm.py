@@ -295,7 +295,10 @@ def test_parts_must_fit():
 def test_two_branches_are_a_preference(kind: dict):
     """Of the sequences with just two branches; the others take no part."""
     model = network(**kind)
-    rows, branch = [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 2, 1, 4]], [[0, 0, 1, 1, 2, 2], [0, 0, 0], [0, 1, 2, 2]]
+    rows, branch = (
+        [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 2, 1, 4]],
+        [[0, 0, 1, 1, 2, 2], [0, 0, 0], [0, 1, 2, 2]],
+    )
     learnt = [[0, 0, 1, 1, 0, 1], [0, 1, 1], [0, 1, 1, 1]]
     given = batch(rows, learnt, [], branch)
     objective = Preferences(stream="words", beta=0.3, reference_free=True)

@@ -70,8 +70,8 @@ def episode(seed: int, policy: Policy = expert) -> dict[str, Any]:
 
 
 def write_control(out: Path, episodes: int, *, prompted: float = 0.25, seed: int = 0) -> Path:
-    """Write demonstrations, one NPZ file each, and a manifest, whose path is returned. A share of them is ``prompted`` by
-    another one before. Raises ConfigError for numbers out of range, or a folder that holds something.
+    """Write demonstrations, one NPZ file each, and a manifest, whose path is returned. A share of them is
+    ``prompted`` by another one before. Raises ConfigError for numbers out of range, or a folder that holds something.
     """
     if episodes < 1 or seed < 0 or not 0 <= prompted <= 1:
         raise ConfigError(

@@ -18,9 +18,9 @@ QUESTION = "what is it called?"
 
 
 class InContext(Task):
-    """Accuracy with 0, 2, 8, 32 demonstrations: media, questions and answers of other samples, interleaved, before the
-    one that is asked about (the evaluation of Flamingo, Alayrac et al. 2022, arXiv:2204.14198; names as in fast mapping,
-    Tsimpoukelli et al. 2021, arXiv:2106.13884).
+    """Accuracy with 0, 2, 8, 32 demonstrations: media, questions and answers of other samples, interleaved, before
+    the one that is asked about (the evaluation of Flamingo, Alayrac et al. 2022, arXiv:2204.14198; names as in fast
+    mapping, Tsimpoukelli et al. 2021, arXiv:2106.13884).
 
     Each question is about ``ways`` classes, drawn anew with new names, so that nothing but the demonstrations can tell
     the right one: without any, no answer is better than chance. The same classes, names and order of demonstrations

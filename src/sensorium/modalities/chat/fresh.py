@@ -16,8 +16,8 @@ PAD = "<|pad|>"
 def learn_vocabulary(texts: Iterable[str], *, size: int, special: Sequence[str]) -> dict[str, bytes]:
     """The files of a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv:1508.07909) of up to ``size`` tokens.
 
-    The first are ``PAD``, ``END``, ``TURNS`` and ``special``. Every text can be written in it, and is read back exactly.
-    The same texts give the same vocabulary. Raises DataError if there is no text.
+    The first are ``PAD``, ``END``, ``TURNS`` and ``special``. Every text can be written in it, and is read back
+    exactly. The same texts give the same vocabulary. Raises DataError if there is no text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -78,8 +78,8 @@ class Numbered(Placeholder):
 
 @final
 class Strided(Placeholder):
-    """``count`` of ``token`` for each ``stride`` prepared values along the first axis, or a part of them: encoders whose
-    tokens are patches of a grid as long as the medium.
+    """``count`` of ``token`` for each ``stride`` prepared values along the first axis, or a part of them: encoders
+    whose tokens are patches of a grid as long as the medium.
     """
 
     def __init__(self, *, written: str, token: str, stride: int, count: int = 1) -> None:

@@ -13,9 +13,9 @@ from .bins import BINS, companded, from_bins, to_bins
 
 @dataclass(frozen=True)
 class Alphabet:
-    """``texts`` tokens of words, of which the first 1,024 are whole numbers too, as in Gato (arXiv:2205.06175); then one
-    for each bin of other numbers, one between what is seen and what is done, and one for each kind of ``pictures``,
-    which holds the place of a row of theirs.
+    """``texts`` tokens of words, of which the first 1,024 are whole numbers too, as in Gato (arXiv:2205.06175); then
+    one for each bin of other numbers, one between what is seen and what is done, and one for each kind of
+    ``pictures``, which holds the place of a row of theirs.
     """
 
     texts: int

@@ -80,8 +80,8 @@ class Episode(Composer):
     def compose(
         self, segments: Sequence[Segment], media: Sequence[Medium | None], *, answer: bool = False
     ) -> Composed:
-        """The sequence of a sample. ``answer``: the last episode is left open, for an action or a text to follow. What a
-        user says is text. Raises DataError naming the field.
+        """The sequence of a sample. ``answer``: the last episode is left open, for an action or a text to follow.
+        What a user says is text. Raises DataError naming the field.
         """
         told = [
             self._loaded(segment) for segment, medium in zip(segments, media, strict=True) if medium is None

@@ -27,8 +27,8 @@ Numbers = Float[np.ndarray, "t k"] | Int[np.ndarray, "t k"]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """``observations`` by name and ``actions``, each [steps, numbers]: int64 is discrete, float32 continuous. ``text`` is
-    said before. There are as many actions as steps, or, while the next is to be chosen, one less.
+    """``observations`` by name and ``actions``, each [steps, numbers]: int64 is discrete, float32 continuous.
+    ``text`` is said before. There are as many actions as steps, or, while the next is to be chosen, one less.
     """
 
     observations: Mapping[str, Numbers] = field(default_factory=dict)
@@ -49,9 +49,9 @@ class Trajectory:
 def read_trajectory(source: Any, limit: int) -> Trajectory:
     """A JSON or NPZ file of at most ``limit`` bytes, unpacked too, by its path or content; or the same as a dict.
 
-    ``observations`` are one list or array [steps, ...] or several by name, ``actions`` one, ``text`` a string. In NPZ,
-    all arrays but ``actions`` are observations. Whole numbers (without a point in JSON) are discrete, others continuous;
-    never both in one list. Raises DataError naming the field.
+    ``observations`` are one list or array [steps, ...] or several by name, ``actions`` one, ``text`` a string. In
+    NPZ, all arrays but ``actions`` are observations. Whole numbers (without a point in JSON) are discrete, others
+    continuous; never both in one list. Raises DataError naming the field.
     """
     if isinstance(source, Trajectory):
         return source

@@ -19,9 +19,9 @@ from .tower import Features, Tower, check_one_size
 
 class ResidualPatches(Tower):
     """Squares of ``patch`` pixels through a convolution to ``inner`` channels, a residual block with the nonlinearity
-    before (``PreActivation``), and a linear map to ``width``; then learned vectors for where in the picture the rows and
-    columns of the patch lie, from 0 to 1 in 128 intervals (Gato, Reed et al. 2022, arXiv:2205.06175). In training, the
-    place is drawn from within the patch, in use it is its middle.
+    before (``PreActivation``), and a linear map to ``width``; then learned vectors for where in the picture the rows
+    and columns of the patch lie, from 0 to 1 in 128 intervals (Gato, Reed et al. 2022, arXiv:2205.06175). In
+    training, the place is drawn from within the patch, in use it is its middle.
 
     ``values`` comes first (see ``Pixels``). Raises ConfigError for an odd patch, and where pictures are no whole ones.
     """

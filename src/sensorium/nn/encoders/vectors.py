@@ -14,8 +14,8 @@ from .tower import Features, Tower
 
 
 class Vectors(Tower):
-    """One hidden layer over each vector of ``channels`` numbers: a token of ``width``. With a linear projector behind it,
-    the state encoder of PaLM-E (Driess et al. 2023, arXiv:2303.03378).
+    """One hidden layer over each vector of ``channels`` numbers: a token of ``width``. With a linear projector behind
+    it, the state encoder of PaLM-E (Driess et al. 2023, arXiv:2303.03378).
 
     The vector of a segment is the mean of its tokens. Raises ConfigError for vectors of another size.
     """
