@@ -100,6 +100,13 @@ def test_only_where_it_can(monkeypatch: pytest.MonkeyPatch):
     assert product.linear(drawn(0, 40), drawn(24, 40)).shape == (0, 24)
 
 
+def test_of_no_rows_there_are_gradients_also_of_a_large_weight():
+    x, weight = torch.zeros(0, 512, requires_grad=True), torch.zeros(1024, 512, requires_grad=True)
+    product.linear(x, weight).sum().backward()
+    assert x.grad.shape == (0, 512)
+    assert not weight.grad.any()
+
+
 def test_small_products_stay():
     assert not product.fast(torch.zeros(16, 128), torch.zeros(128, 128), None)
 

@@ -57,7 +57,8 @@ def test_every_size_is_a_system_that_fits_together_and_can_be_saved(name: str):
             assert isinstance(spec.model.build(), Network), size
         for part in [*spec.modalities.values(), *spec.objectives.values(), spec.training]:
             part.build()
-    assert find.builtin(name).cls is System
+    if name != "dual":  # which without a size joins towers that exist
+        assert find.builtin(name).cls is System
     with pytest.raises(ConfigError, match=f"{name} has no size 'tny'"):
         find.builtin(f"{name}:tny")
 
@@ -147,8 +148,8 @@ def test_without_anything_to_learn_training_is_refused(name: str):
         check_recipe(tiny(name), samples(tiny(name)))
 
 
-def test_every_page_but_our_own_design_has_a_card():
-    assert set(PAGES) - CARDS.keys() == {"unified"}
+def test_every_page_but_those_of_our_own_design_has_a_card():
+    assert set(PAGES) - CARDS.keys() == {"dual", "unified"}
 
 
 @pytest.mark.parametrize("name", CARDS)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.core import ConfigError, Sample, Segment
+from sensorium.core import ConfigError, Sample, Segment, Spec
 from sensorium.modalities.chat.templates import TURNS
 from sensorium.recipes.flamingo import flamingo
 from sensorium.recipes.instructblip import instructblip
 from sensorium.recipes.internvl import AFTER, BEFORE, IMAGE, VIDEO, internvl
+from sensorium.recipes.llama import llama
 from sensorium.recipes.llava import llava
 from sensorium.recipes.llava_next import llava_next
+from sensorium.recipes.siglip import siglip
+from sensorium.recipes.vlm import vlm
 from sensorium.testing.material import Material, ready
 from sensorium.training.rules import treatments
 
@@ -36,7 +39,13 @@ def never_learnt(material: Material) -> set[str]:
     return {name for name, gradient in gradients.items() if gradient is None} ^ frozen
 
 
-@pytest.mark.parametrize("made", [llava, llava_next, internvl, instructblip, flamingo])
+def joined(size: str) -> Spec:
+    """A tower that gives one vector by attention, before a language model."""
+    eye = siglip(size)
+    return vlm(llama(size), {"image": (eye.model.towers["image"], eye.modalities["image"])})
+
+
+@pytest.mark.parametrize("made", [joined, llava, llava_next, internvl, instructblip, flamingo])
 def test_rules_freeze_what_nothing_reads_and_no_more(made):
     assert not never_learnt(ready(made("tiny"), told("what is it?", "is it?")))
 

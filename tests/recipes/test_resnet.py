@@ -126,7 +126,8 @@ def test_it_can_be_loaded_used_and_paired(tmp_path: Path):
     assert torch.equal(sm.load(tmp_path / "ours").embed(image=pictures), found)
     words = clip("tiny")
     towers = {"image": resnet("tiny").model.tower, "text": words.model.towers["text"]}
-    pair = dual(towers, {"image": resnet("tiny").modalities["image"], "text": words.modalities["text"]}, 24)
+    known = {"image": resnet("tiny").modalities["image"], "text": words.modalities["text"]}
+    pair = dual(towers=towers, modalities=known, embedding=24)
     network = pair.model.build()
     assert network.projections["image"].project.weight.shape == (24, 32)
     assert network.towers["image"](torch.rand(2, 64, 64, 3), torch.full((2,), 64)).pooled.shape == (2, 32)

@@ -109,6 +109,7 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)
+        and x.numel() > 0  # of nothing, oneDNN has no product
         and (x.numel() * weight.shape[0] >= _WORTH or weight.numel() >= _LARGE)
         and type(x) in (Tensor, nn.Parameter)
         and type(weight) in (Tensor, nn.Parameter)

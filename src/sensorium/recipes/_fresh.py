@@ -14,6 +14,7 @@ from ..nn.encoders.layer_features import LayerFeatures
 from ..nn.encoders.patch_tower import PatchTower
 from ..nn.encoders.tiled import Tiled
 from ..nn.encoders.window_adapters import WindowAdapters
+from ..nn.heads.pooling import Pool
 from ..training.rules import Rule
 from ..weights.config import Config
 from ..weights.family import CONFIG, Family, Folder
@@ -71,8 +72,8 @@ def fresh(
 
 
 def unread(network: Spec) -> list[Spec]:
-    """Rules for parts of towers that no connector asks for, which cannot learn: blocks after the last wanted state, and
-    the norms behind them.
+    """Rules for parts of towers that no connector asks for, which cannot learn: blocks after the last wanted state,
+    the norms behind them, and what makes one vector of all tokens.
     """
     return [
         Spec(Rule, pattern=f"^{re.escape(part)}", rate=0.0)
@@ -92,6 +93,11 @@ def _unasked(name: str, tower: Spec) -> list[str]:
         last = max(layer % (depth + 1) for layer in layers)
         parts += [f"{name}trunk.blocks.{block}." for block in range(last, depth)]
         parts += [f"{name}norm_out."] if tower.norm_out is not None else []
-    if tower.cls is PatchTower and tower.pool.arguments.get("norm") is not None:
-        parts.append(f"{name}pool.norm.")
+    if tower.cls is PatchTower and _learns(tower.pool):
+        parts.append(f"{name}pool.")
     return parts
+
+
+def _learns(pool: Spec) -> bool:
+    """Whether what makes one vector of all tokens has parameters."""
+    return pool.cls is not Pool or pool.norm is not None or pool.dense

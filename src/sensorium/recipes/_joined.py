@@ -32,7 +32,12 @@ def joined(trunk: Spec, media: Mapping[str, Joined]) -> Spec:
     if words.cls is not Conversation:
         raise ConfigError(f"the trunk's words must be a Conversation, found a {words.cls.__qualname__}")
     held = {name: one.placeholder for name, one in media.items()}
-    marks = [mark for one in held.values() for mark in (one.before, one.token, one.after) if mark]
+    marks = [
+        mark
+        for one in held.values()
+        for name in ("before", "token", "after")
+        if (mark := one.arguments.get(name))
+    ]
     network = Spec(
         MultimodalLM,
         language=language,

@@ -6,7 +6,7 @@ A composition: there are no public weights. Tokens are those of the paper (mu-la
 are, places within a step, patches through a residual block); actions and texts are learnt, and earlier episodes of a
 sample are its prompt. The trunk is GPT-2's, with learned places in the whole sequence, where the paper has a gated
 feed-forward; the residual block is that of BiT, with standardised filters; the vocabulary of texts is learnt from
-yours.
+yours; patches know their place in the picture, but not within the step.
 """
 
 from __future__ import annotations

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ..core.errors import ConfigError, nearest
 from ..core.spec import Spec
-from ..modalities.chat.conversation import Conversation
 from ..modalities.chat.placeholders import Repeated, Strided
-from ..nn.architectures.multimodal_lm import MultimodalLM
 from ..nn.connectors.pooled import Pooled
 from ..nn.connectors.projector import Projector
 from ..nn.connectors.qformer import QFormer, Queried
@@ -24,7 +22,7 @@ from ..nn.encoders.layer_features import LayerFeatures
 from ..nn.encoders.patch_tower import PatchTower
 from ..nn.layers.norms import LayerNorm
 from ..weights.card import Card
-from ._trunks import system
+from ._joined import Joined, joined
 
 #: How many rows a resampler or a Q-Former makes of a medium.
 QUERIES = 32
@@ -44,34 +42,19 @@ def vlm(
         raise ConfigError("vlm joins models that exist: --image MODEL --trunk MODEL --connector mlp")
     if connector not in CONNECTORS:
         raise ConfigError(f"there is no connector {connector!r}{nearest(connector, CONNECTORS)}")
-    decoder, read, joined, held = trunk.model.decoder, {}, {}, {}
+    width, media = trunk.model.decoder.trunk.width, {}
     for name, (tower, modality) in towers.items():
         token = WRITTEN.format(name)
-        joined[name], rows = CONNECTORS[connector](_checked(name, tower), decoder.trunk.width)
-        if tower.cls is PatchTower:
-            read[name] = Spec(LayerFeatures, tower=tower, layers=[-2])
-        else:
-            read[name] = tower
-        if isinstance(rows, int):
-            held[name] = Spec(Repeated, written=token, token=token, count=rows)
-        else:
-            held[name] = strided(token, tower, modality)
-    language = trunk.model.language
-    words = trunk.modalities[language]
-    if words.cls is not Conversation:
-        raise ConfigError(f"the trunk's words must be a Conversation, found a {words.cls.__qualname__}")
-    special = [*(words.special or []), *(WRITTEN.format(name) for name in towers)]
-    network = Spec(
-        MultimodalLM,
-        language=language,
-        decoder=decoder,
-        towers=read,
-        connectors=joined,
-        placeholders={name: place for place, name in enumerate(towers)},  # until the vocabulary is there
-    )
-    modalities = {name: modality for name, (_, modality) in towers.items()}
-    words = words.replace(placeholders=held, special=special)
-    return system(None, network, {**modalities, language: words}, lr=1e-3)
+        made, rows = CONNECTORS[connector](_checked(name, tower), width)
+        media[name] = Joined(
+            modality=modality,
+            tower=Spec(LayerFeatures, tower=tower, layers=[-2]) if tower.cls is PatchTower else tower,
+            connector=made,
+            placeholder=strided(token, tower, modality)
+            if rows is None
+            else Spec(Repeated, written=token, token=token, count=rows),
+        )
+    return joined(trunk, media)
 
 
 def strided(token: str, tower: Spec, modality: Spec) -> Spec:

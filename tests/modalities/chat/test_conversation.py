@@ -106,8 +106,8 @@ def test_a_vocabulary_without_tokens_for_turns(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"vocabulary": 258}, "vocabulary must be at least 259"),
-        ({"vocabulary": 261, "special": ["<x>"], "placeholders": HELD}, "vocabulary must be at least 262"),
+        ({"vocabulary": 258}, "vocabulary must be at least 262"),
+        ({"vocabulary": 261, "special": ["<x>"], "placeholders": HELD}, "vocabulary must be at least 265"),
         ({"max_tokens": 0}, "max_tokens must be at least 1, found 0"),
         ({"placeholders": {"text": HELD["image"]}}, "expected one for each modality besides text"),
         ({"placeholders": HELD | {"video": HELD["image"]}}, "expected one for each modality besides text"),
@@ -232,7 +232,7 @@ def test_a_learnt_vocabulary_speaks_the_plain_template(tmp_path):
     ours.save(tmp_path)
     reference = AutoTokenizer.from_pretrained(tmp_path)
     text = reference.decode(found)
-    assert text == "<|turn|>user\n<image><image><image>What <|end|>?<|end|>\n<|turn|>assistant\n"
+    assert text == "<|user|><image><image><image>What <|end|>?<|end|><|assistant|>"
     again = Conversation(vocabulary=500, placeholders=HELD)
     again.load(tmp_path)
     assert again.prompt(messages[:1], [IMAGE]).tolist() == found.tolist()

@@ -265,9 +265,9 @@ class MultimodalLM(Network):
 
     def _predicted(
         self, known: Sequences, learnt: Bool[Tensor, "b t"], rows: Float[Tensor, "m d"]
-    ) -> tuple[WordPrediction, Preference | None]:
+    ) -> tuple[WordPrediction, Preference]:
         """What is predicted of the tokens that are ``learnt``, each from one of ``rows``; of answers that are compared,
-        with which.
+        with which, if with any: every rank takes part in every loss.
         """
         owner = known.owner[:, None].expand(known.ids.shape)[learnt]
         words = WordPrediction(
@@ -280,9 +280,7 @@ class MultimodalLM(Network):
             scale=self.decoder.scale,
             softcap=self.decoder.softcap,
         )
-        if known.rivals is None:
-            return words, None
-        rivals = known.rivals[learnt]
+        rivals = torch.full_like(owner, -1) if known.rivals is None else known.rivals[learnt]
         return words, Preference(words, rivals.div(2, rounding_mode="floor"), rivals % 2 == 1)
 
     def _mask(self, known: Sequences) -> Mask:
