@@ -239,9 +239,10 @@ def test_completions_keep_their_order_and_a_limit(service: Service):
         with lock:
             together += 1
             most = max(most, together)
-        echo(handler)
+        time.sleep(0.05)  # for others to come meanwhile
         with lock:
-            together -= 1
+            together -= 1  # before the answer, after which the next may be asked
+        echo(handler)
 
     service.play(counted)
     samples = [question(i) for i in range(8)]
