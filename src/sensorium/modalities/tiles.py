@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..core import ConfigError
+from ..core.canvas import best_resolution
 from .geometry import LongestEdge, Step, check_sides, checked_filter, resized
 
 _MOST_TILES = 4096  # of one picture
@@ -61,14 +62,7 @@ class AnyResolution(Step):
 
     def resolution(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the canvas for a picture of this height and width."""
-        best, shown, wasted = self.resolutions[0], 0, math.inf
-        for rows, columns in self.resolutions:
-            scale = min(columns / width, rows / height)
-            effective = min(int(width * scale) * int(height * scale), width * height)
-            waste = rows * columns - effective
-            if effective > shown or (effective == shown and waste < wasted):
-                best, shown, wasted = [rows, columns], effective, waste
-        return best[0], best[1]
+        return best_resolution((height, width), self.resolutions)
 
 
 @final

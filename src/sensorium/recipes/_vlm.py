@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -86,8 +86,3 @@ def tied(config: Config, decoder: Spec, otherwise: bool = False) -> Spec:
     table = decoder.embedding
     head = Spec(VocabularyHead, width=table.width, vocabulary=table.vocabulary)
     return decoder.replace(head=None if wanted else head)
-
-
-def same_tokens(spec: Spec) -> Mapping[str, int]:
-    """The placeholder of each modality."""
-    return dict(spec.model.placeholders)

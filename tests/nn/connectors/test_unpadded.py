@@ -12,7 +12,8 @@ from transformers.image_processing_utils import select_best_resolution
 from transformers.models.llava_next.modeling_llava_next import LlavaNextModel
 
 from sensorium.core import ConfigError
-from sensorium.nn.connectors.unpadded import Unpadded, best_resolution
+from sensorium.core.canvas import best_resolution
+from sensorium.nn.connectors.unpadded import Unpadded
 
 SIDE, GRID = 12, 4
 RESOLUTIONS = [[12, 24], [24, 12], [24, 24], [36, 12], [12, 36]]

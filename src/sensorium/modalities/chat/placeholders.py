@@ -9,6 +9,7 @@ from typing import final
 from torch import Tensor
 
 from ...core import ConfigError
+from ...core.canvas import covered
 from ..tiles import AnyResolution
 
 
@@ -185,19 +186,9 @@ class UnpaddedTiles(Placeholder):
             raise ConfigError(f"{self.written!r} stands for tiles: the modality must give a layout")
         height, width = layout
         canvas = self._tiles.resolution(height, width)
-        rows, columns = (
-            places * (length // self.side) for places, length in zip(self.grid, canvas, strict=True)
-        )
-        if width / height > columns / rows:
-            rows -= (rows - _places(height * (columns / width))) // 2 * 2
-        else:
-            columns -= (columns - _places(width * (rows / height))) // 2 * 2
+        whole = [places * (length // self.side) for places, length in zip(self.grid, canvas, strict=True)]
+        rows, columns = (part.stop - part.start for part in covered(whole, (height, width)))
         return [self.token] * (math.prod(self.grid) + rows * (columns + 1))
-
-
-def _places(length: float) -> int:
-    """How many whole places there are; what is short of one by rounding alone counts."""
-    return int(round(length, 7))
 
 
 def _framed(before: str, tokens: list[str], after: str) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ...core.canvas import best_resolution, covered
 from ...core.errors import ConfigError
 from ..encoders.stems import assembled
 from ..encoders.tower import Features
@@ -70,30 +71,7 @@ class Unpadded(Connector):
                 f"tokens, found {len(x)} tokens"
             )
         tiles = x[tokens:].view(1, math.prod(shape), -1)
-        rows, columns = inner([side * many for side, many in zip(self.grid, shape, strict=True)], size)
+        rows, columns = covered([side * many for side, many in zip(self.grid, shape, strict=True)], size)
         whole = assembled(tiles, shape, self.grid)[0, rows, columns]
         lines = torch.cat([whole, self.newline.expand(len(whole), 1, -1)], dim=1)
         return torch.cat([x[:tokens], lines.flatten(0, 1)])
-
-
-def best_resolution(size: tuple[int, int], resolutions: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The resolution in which most pixels of the original of this ``size`` are kept, and of these the one that leaves
-    least empty; the first of several. All are height and width.
-    """
-
-    def merit(resolution: tuple[int, int]) -> tuple[int, int]:
-        scale = min(resolution[1] / size[1], resolution[0] / size[0])
-        kept = min(int(size[1] * scale) * int(size[0] * scale), math.prod(size))
-        return kept, kept - math.prod(resolution)
-
-    return max(resolutions, key=merit)
-
-
-def inner(grid: Sequence[int], size: tuple[int, int]) -> tuple[slice, slice]:
-    """The rows and columns of ``grid`` that show the original of this height and width, put into its middle."""
-    (rows, columns), (height, width) = grid, size
-    if width / height > columns / rows:
-        margin = (rows - int(round(height * (columns / width), 7))) // 2
-        return slice(margin, rows - margin), slice(None)
-    margin = (columns - int(round(width * (rows / height), 7))) // 2
-    return slice(None), slice(margin, columns - margin)
